@@ -1,0 +1,3 @@
+//! The command line of Sales Coach: one binary, `coach`.
+
+fn main() {}
