@@ -1,1 +1,3 @@
-//! consumers
+//! What happens to a call: one folder a stage.
+
+pub mod onnx;
