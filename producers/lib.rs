@@ -1,1 +1,3 @@
-//! producers
+//! How a call gets in.
+
+pub mod audio;
