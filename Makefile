@@ -1,0 +1,27 @@
+# Every target is a line or two onto cargo or a script.
+.DEFAULT_GOAL := help
+.PHONY: demo test lint bench models help
+
+demo: models ## Play a sales call through the whole pipeline (ARGS="FILE.wav --speed 4" are passed on)
+	@cargo run --release -- demo $(ARGS)
+
+test: models ## Run every test, against real Kafka, PostgreSQL, Chromium and Python clients
+	@scripts/setup test
+	@scripts/test
+
+lint: ## Check formatting, clippy's warnings and the licences of dependencies
+	@scripts/setup demo
+	@cargo fmt --all --check
+	@cargo clippy --release --workspace --all-targets -- -D warnings
+	@scripts/licences
+
+bench: models ## Measure what docs/figures.md reports (ARGS are passed on)
+	@scripts/setup test
+	@cargo bench --profile release $(ARGS)
+
+models: ## Fetch and convert the models, once
+	@scripts/setup demo
+	@python3 models/setup.py
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
