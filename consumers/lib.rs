@@ -1,3 +1,4 @@
 //! What happens to a call: one folder a stage.
 
+pub mod coaching;
 pub mod onnx;
