@@ -20,6 +20,32 @@ pub struct TraceContext {
     pub traceparent: String,
 }
 
+impl TraceContext {
+    /// The start of a new trace.
+    pub fn start() -> Self {
+        let trace = rand::random::<u128>().max(1);
+        Self::of(&format!("{trace:032x}"), "01")
+    }
+
+    /// The next step of this trace: same trace, new span. A new trace when this is none.
+    pub fn next(&self) -> Self {
+        let parts: Vec<&str> = self.traceparent.split('-').collect();
+        match parts[..] {
+            ["00", trace, span, flags] if trace.len() == 32 && span.len() == 16 => {
+                Self::of(trace, flags)
+            }
+            _ => Self::start(),
+        }
+    }
+
+    fn of(trace: &str, flags: &str) -> Self {
+        let span = rand::random::<u64>().max(1);
+        Self {
+            traceparent: format!("00-{trace}-{span:016x}-{flags}"),
+        }
+    }
+}
+
 /// An event as a stage gets it.
 #[derive(Clone, Debug)]
 pub struct Envelope<E> {

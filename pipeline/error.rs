@@ -2,6 +2,10 @@
 
 use std::borrow::Cow;
 
+use schemas::CodecError;
+
+use crate::SealError;
+
 /// Why a record can never be processed, whoever tries and however often.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{reason}: {detail}")]
@@ -29,6 +33,10 @@ pub enum StageError {
     /// No retry can help: dead-letter this record and go on.
     #[error("poison: {0}")]
     Poison(#[from] Poison),
+    /// Nothing can come of this record, and that is in order: count it under this reason, a short
+    /// name of a fixed set.
+    #[error("skip: {0}")]
+    Skip(&'static str),
     /// It may work later: try again with backoff, in order, losing nothing.
     #[error("transient: {0}")]
     Transient(#[source] anyhow::Error),
@@ -46,5 +54,29 @@ impl StageError {
     /// The stage itself is broken.
     pub fn fatal(error: impl Into<anyhow::Error>) -> Self {
         Self::Fatal(error.into())
+    }
+}
+
+/// What a stage or sink does about content that does not open.
+impl From<SealError> for StageError {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::NoKey(_) => Self::Skip("erased"),
+            SealError::Broken { .. } => Self::Poison(Poison::new("seal", error)),
+            SealError::Store(_) => Self::transient(error),
+            SealError::WrongMasterKey { .. } | SealError::BadMasterKey => Self::fatal(error),
+        }
+    }
+}
+
+/// A record that is no event, once its schema is known.
+impl From<CodecError> for Poison {
+    fn from(error: CodecError) -> Self {
+        let reason = match error {
+            CodecError::UnknownSchema(_) => "schema",
+            CodecError::UnknownTopic(_) => "topic",
+            _ => "decode",
+        };
+        Self::new(reason, error)
     }
 }

@@ -4,13 +4,23 @@
 pub mod deps;
 pub mod envelope;
 pub mod error;
+pub mod headers;
+pub mod kafka;
 pub mod outbox;
+pub mod producer;
+pub mod reader;
+pub mod runner;
 pub mod seal;
+pub mod sink;
 pub mod stage;
+pub mod topics;
 
 pub use deps::Deps;
 pub use envelope::{Envelope, Origin, TraceContext};
 pub use error::{Poison, StageError};
+pub use kafka::{Delivery, Kafka};
 pub use outbox::Outbox;
+pub use producer::{ProduceError, Producer};
+pub use reader::{ReadError, Reader};
 pub use seal::{CallKey, Field, KeyStore, SealError, Sealer};
 pub use stage::{Sink, Stage};
