@@ -2,3 +2,4 @@
 
 pub mod coaching;
 pub mod onnx;
+pub mod transcription;

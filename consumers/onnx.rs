@@ -28,6 +28,9 @@ pub enum ModelError {
         /// What its reader said.
         reason: String,
     },
+    /// The model is whole and lacks what is asked of it.
+    #[error("the model has no such {0}")]
+    Lacks(&'static str),
     /// The graph was loaded and failed on an input.
     #[error("the model failed: {0}")]
     Run(#[from] ort::Error),
@@ -60,8 +63,8 @@ pub fn cache_dir() -> PathBuf {
 }
 
 /// The folder of the model of that name in the cache.
-pub fn model_dir(name: &str) -> PathBuf {
-    cache_dir().join("models").join(name)
+pub fn model_dir(cache: &Path, name: &str) -> PathBuf {
+    cache.join("models").join(name)
 }
 
 /// Reads a model's companion file (vocabulary, labels).
@@ -75,15 +78,15 @@ pub fn read(path: &Path) -> Result<Vec<u8>, ModelError> {
     })
 }
 
-/// Opens a graph for use by one thread at a time.
+/// Opens a graph for use by one thread at a time, with the runtime of that cache.
 ///
 /// # Errors
 /// `Missing` or `Broken` for the graph or for the runtime's library, with the way out.
-pub fn session(path: &Path) -> Result<Session, ModelError> {
+pub fn session(cache: &Path, path: &Path) -> Result<Session, ModelError> {
     if !path.is_file() {
         return Err(ModelError::Missing(path.to_owned()));
     }
-    let environment = environment()?;
+    let environment = environment(cache)?;
     let open = || -> ort::Result<Session> {
         Session::builder(&environment)?
             .with_optimization_level(GraphOptimizationLevel::All)?
@@ -95,12 +98,12 @@ pub fn session(path: &Path) -> Result<Session, ModelError> {
 }
 
 /// The process's environment: the library is loaded at the first call that finds it.
-fn environment() -> Result<Environment, ModelError> {
+fn environment(cache: &Path) -> Result<Environment, ModelError> {
     let mut slot = ENVIRONMENT.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(environment) = slot.as_ref() {
         return Ok(environment.clone());
     }
-    let library = cache_dir().join("onnxruntime/libonnxruntime.so");
+    let library = cache.join("onnxruntime/libonnxruntime.so");
     if !library.is_file() {
         return Err(ModelError::Missing(library));
     }
@@ -119,7 +122,7 @@ mod tests {
     #[test]
     fn a_missing_model_file_is_named_with_the_way_out() {
         let path = Path::new("/nowhere/encoder.onnx");
-        let text = session(path).unwrap_err().to_string();
+        let text = session(&cache_dir(), path).unwrap_err().to_string();
         assert!(text.contains("make models"), "{text}");
         assert!(text.contains("/nowhere/encoder.onnx is missing"), "{text}");
     }
@@ -129,7 +132,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("encoder.onnx");
         std::fs::write(&path, b"not a graph").unwrap();
-        let text = session(&path).unwrap_err().to_string();
+        let text = session(&cache_dir(), &path).unwrap_err().to_string();
         assert!(text.contains("encoder.onnx is broken"), "{text}");
         assert!(text.contains("make models"), "{text}");
     }

@@ -1,0 +1,186 @@
+//! Decides how an utterance is heard and whether what Whisper wrote is to be believed.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::thread;
+
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+use schemas::Language;
+
+use super::pool::{JobLost, Pool};
+use super::text;
+use super::whisper::{Heard, POSITIONS_A_SECOND, Whisper, Written};
+use crate::onnx::ModelError;
+
+/// An utterance's words.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transcription {
+    /// The words, normalised; empty when there are none to believe.
+    pub text: String,
+    /// The language they are in.
+    pub language: Language,
+    /// Probability of the language among those asked for; 1 when it was given.
+    pub language_probability: f32,
+    /// Mean log probability of the tokens.
+    pub avg_logprob: f32,
+    /// Probability that there is no speech at all.
+    pub no_speech: f32,
+    /// Whether it took a second attempt with the full context.
+    pub second_attempt: bool,
+}
+
+/// In which language an utterance is written down.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LanguageChoice {
+    /// In this one.
+    Known(Language),
+    /// In whichever of these it sounds most like.
+    Among(Vec<Language>),
+}
+
+/// Why an utterance has no transcription.
+#[derive(Debug, thiserror::Error)]
+pub enum TranscribeError {
+    /// The model is missing, broken, or failed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The worker panicked.
+    #[error(transparent)]
+    Lost(#[from] JobLost),
+    /// The system gives no threads.
+    #[error("cannot start the transcription's threads: {0}")]
+    Threads(#[from] std::io::Error),
+}
+
+/// Whisper on several threads, an utterance on each.
+pub struct Transcriber {
+    workers: Pool<Whisper>,
+}
+
+impl Transcriber {
+    /// Opens the model `name` of the cache once for each of `workers` threads; 0 stands for the
+    /// number of cores.
+    ///
+    /// # Errors
+    /// A file is missing or broken.
+    pub fn open(cache: &Path, name: &str, workers: usize) -> Result<Self, TranscribeError> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let count = if workers == 0 { cores } else { workers };
+        let models: Result<Vec<_>, _> = (0..count).map(|_| Whisper::open(cache, name)).collect();
+        Ok(Self {
+            workers: Pool::start("whisper", models?)?,
+        })
+    }
+
+    /// Writes down an utterance of at most 30 s, its samples at 16 kHz.
+    ///
+    /// # Errors
+    /// The model failed.
+    pub async fn transcribe(
+        &self,
+        samples: Vec<f32>,
+        choice: LanguageChoice,
+    ) -> Result<Transcription, TranscribeError> {
+        Ok(self
+            .workers
+            .run(move |whisper| transcribe(whisper, &samples, &choice))
+            .await??)
+    }
+
+    /// The language that the samples (16 kHz) sound most like, and its probability among these.
+    ///
+    /// # Errors
+    /// The model failed.
+    pub async fn identify(
+        &self,
+        samples: Vec<f32>,
+        among: Vec<Language>,
+    ) -> Result<(Language, f32), TranscribeError> {
+        let job = move |whisper: &mut Whisper| {
+            let heard = whisper.hear(&samples, cropped(&samples))?;
+            whisper.language(&heard, &among)
+        };
+        Ok(self.workers.run(job).await??)
+    }
+}
+
+/// Positions of the encoder's output for the samples and a second of silence: the model was
+/// trained on 30 s, and most of its time would go into hearing nothing.
+fn cropped(samples: &[f32]) -> usize {
+    samples
+        .len()
+        .div_ceil(super::mel::RATE as usize / POSITIONS_A_SECOND)
+        + POSITIONS_A_SECOND
+}
+
+fn transcribe(
+    whisper: &mut Whisper,
+    samples: &[f32],
+    choice: &LanguageChoice,
+) -> Result<Transcription, ModelError> {
+    let positions = cropped(samples);
+    let heard = whisper.hear(samples, positions)?;
+    let (language, language_probability) = match choice {
+        LanguageChoice::Known(language) => (*language, 1.0),
+        LanguageChoice::Among(languages) => whisper.language(&heard, languages)?,
+    };
+    let limit = most_tokens(samples);
+    let first = whisper.write(&heard, language, limit)?;
+    let second_attempt = repeats(&first) && positions < whisper.full_context();
+    let written = if second_attempt {
+        let heard: Heard = whisper.hear(samples, whisper.full_context())?;
+        whisper.write(&heard, language, limit)?
+    } else {
+        first
+    };
+    let text = text::normalise(&written.text, language);
+    let text = if is_credible(&written, &text) {
+        text
+    } else {
+        String::new()
+    };
+    Ok(Transcription {
+        text,
+        language,
+        language_probability,
+        avg_logprob: written.avg_logprob,
+        no_speech: written.no_speech,
+        second_attempt,
+    })
+}
+
+/// More tokens than the fastest speaker utters in that time.
+fn most_tokens(samples: &[f32]) -> usize {
+    const A_SECOND: usize = 16;
+    16 + A_SECOND * samples.len().div_ceil(super::mel::RATE as usize)
+}
+
+/// Whether the text goes round in circles, as it does now and then with a cropped context.
+fn repeats(written: &Written) -> bool {
+    let phrases: Vec<&[u32]> = written.tokens.windows(4).collect();
+    let twice = phrases
+        .iter()
+        .enumerate()
+        .any(|(i, phrase)| phrases[..i].contains(phrase));
+    twice || compression(&written.text) > 1.8
+}
+
+/// Whether speech gave rise to the text. Whisper's own limits, and stricter ones for what it is
+/// known to invent.
+fn is_credible(written: &Written, text: &str) -> bool {
+    let silent = written.no_speech > 0.6 && written.avg_logprob < -1.0;
+    let circles = compression(&written.text) > 2.4;
+    let weak = written.no_speech > 0.3 || written.avg_logprob < -0.6;
+    !(silent || circles || weak && text::is_invented(text))
+}
+
+/// Bytes of the text for each byte of its zlib form: high when it repeats itself.
+fn compression(text: &str) -> f32 {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    // Writing to memory does not fail.
+    let packed = encoder
+        .write_all(text.as_bytes())
+        .and_then(|()| encoder.finish());
+    packed.map_or(0.0, |packed| text.len() as f32 / packed.len() as f32)
+}
