@@ -1,5 +1,5 @@
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -29,24 +29,31 @@ const ARGUMENTS: [&str; 9] = [
 
 /// A headless Chromium with an empty profile, steered by WebDriver; use it as a [`WebDriver`].
 ///
-/// Close it with [`Browser::quit`]; a failing test that cannot is tidied up after as well.
+/// Close it with [`Browser::quit`]; a failing test that cannot is tidied up after as well. Only SIGKILL of the test
+/// process leaves the profile's folder behind.
 pub struct Browser {
     driver: WebDriver,
-    _chromedriver: Process,
-    _profile: TempDir,
+    chromedriver: Process,
+    profile: TempDir,
 }
 
 impl Browser {
+    /// The folder of the browser's profile, which each of its processes names on its command line or is a child of.
+    pub fn profile(&self) -> &Path {
+        self.profile.path()
+    }
+
     /// Closes the browser.
     pub async fn quit(self) {
         let Self {
             driver,
-            _chromedriver,
-            _profile,
+            chromedriver,
+            profile,
         } = self;
         if let Err(error) = driver.quit().await {
             panic!("closing chromium: {error}");
         }
+        drop((chromedriver, profile));
     }
 }
 
@@ -87,13 +94,13 @@ pub async fn chromium() -> Option<Browser> {
         started.unwrap_or_else(|error| panic!("chromium did not start: {error}"));
     Some(Browser {
         driver,
-        _chromedriver: process,
-        _profile: profile,
+        chromedriver: process,
+        profile,
     })
 }
 
 async fn open(
-    browser: &std::path::Path,
+    browser: &Path,
     port: u16,
 ) -> Result<(WebDriver, TempDir), Box<dyn std::error::Error>> {
     let profile = tempfile::tempdir()?;

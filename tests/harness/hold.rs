@@ -1,4 +1,4 @@
-//! Starts Kafka, PostgreSQL and a process and holds them until it is killed; says on standard output what it holds.
+//! Starts Kafka, PostgreSQL, a browser and a process and holds them until it is killed; says on standard output what it holds.
 //! The harness's own test kills it.
 
 use std::time::Duration;
@@ -8,6 +8,10 @@ async fn main() {
     let kafka = harness::kafka().await;
     let postgres = harness::postgres().await;
     let process = harness::Process::spawn("sleep", &["1000"], &[]);
+    let browser = harness::chromium().await;
+    if let Some(browser) = &browser {
+        println!("named {}", browser.profile().display());
+    }
     println!("folder {}", kafka.folder().display());
     println!("folder {}", postgres.folder().display());
     for pid_file in [

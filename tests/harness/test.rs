@@ -109,12 +109,21 @@ async fn sigkill_of_the_test_process_leaves_nothing_behind() {
     let folders: Vec<PathBuf> = named("folder").iter().map(PathBuf::from).collect();
     assert!(processes.len() == 3 && processes.iter().all(|id| alive(*id)));
     assert!(folders.len() == 2 && folders.iter().all(|folder| folder.is_dir()));
+    for browser in named("named") {
+        assert!(!processes_naming(&browser).is_empty());
+    }
     holder.kill();
     eventually(SOON, "its processes and folders are gone", async || {
-        let gone = !processes.iter().any(|id| alive(*id)) && !folders.iter().any(|f| f.exists());
-        gone.then_some(())
+        let running = processes.iter().any(|id| alive(*id))
+            || named("named")
+                .iter()
+                .any(|browser| !processes_naming(browser).is_empty());
+        (!running && !folders.iter().any(|folder| folder.exists())).then_some(())
     })
     .await;
+    for profile in named("named") {
+        std::fs::remove_dir_all(profile).unwrap();
+    }
 }
 
 #[tokio::test]
@@ -163,6 +172,26 @@ async fn waiting_in_vain_ends_with_what_was_waited_for() {
         never,
     )
     .await;
+}
+
+#[test]
+fn the_python_of_data_teams_has_the_standard_deserialiser() {
+    let imports = "from confluent_kafka.schema_registry.avro import AvroDeserializer";
+    let status = std::process::Command::new(harness::python())
+        .args(["-c", imports])
+        .status();
+    assert!(status.unwrap().success());
+}
+
+/// The ids of the processes whose command line holds `text`.
+fn processes_naming(text: &str) -> Vec<u32> {
+    let ids = std::fs::read_dir("/proc").unwrap().flatten();
+    ids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|id| {
+            let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(text)
+        })
+        .collect()
 }
 
 async fn create_topic(kafka: &Kafka, topic: &str, copies: i32) {
