@@ -1,6 +1,8 @@
 //! How a stage runs: reads a call's events in order, hands them to the stage, writes what it
 //! emits and commits both together. Knows nothing of sales.
 
+pub mod config;
+pub mod database;
 pub mod deps;
 pub mod envelope;
 pub mod error;
@@ -13,8 +15,10 @@ pub mod runner;
 pub mod seal;
 pub mod sink;
 pub mod stage;
+pub mod telemetry;
 pub mod topics;
 
+pub use config::{Config, ConfigSection, Secret, Section};
 pub use deps::Deps;
 pub use envelope::{Envelope, Origin, TraceContext};
 pub use error::{Poison, StageError};

@@ -2,6 +2,7 @@
 //! Kafka. Data keys are wrapped by a master key; destroying a call's key erases the call from
 //! every topic, dead letter, backup and table at once.
 
+mod database;
 mod key;
 mod memory;
 
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
 
+pub use database::DatabaseKeys;
 pub use key::{CallKey, Field, MasterKey};
 pub use memory::MemoryKeys;
 
