@@ -1,3 +1,6 @@
 //! How a call gets in.
 
 pub mod audio;
+pub mod call;
+pub mod transcript;
+pub mod wav;

@@ -28,4 +28,4 @@ pub use insight::{Insight, Objection, Sentiment, SentimentLabel};
 pub use sealed::Sealed;
 pub use tip::Tip;
 pub use topics::Topic;
-pub use transcript::Utterance;
+pub use transcript::{Utterance, count_words};
