@@ -78,12 +78,12 @@ def fetch_jars(room, folder, pattern="*.jar", profile=None):
     command = ["mvn", "-B", "-q", "-f", room / "pom.xml", "dependency:copy-dependencies", f"-DoutputDirectory={folder}"]
     done = subprocess.run(command + (["-P", profile] if profile else []), capture_output=True, text=True)
     if done.returncode != 0:
-        raise Failure(f"maven could not fetch {room.name}:\n{tail(done.stdout + done.stderr)}")
+        raise Failure(f"maven could not fetch the jars:\n{tail(done.stdout + done.stderr)}")
     lines = (room / "jars.sha256").read_text().splitlines()
     wanted = {name: digest for digest, name in map(str.split, lines) if fnmatch.fnmatch(name, pattern)}
     found = {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in folder.glob("*.jar")}
     if wrong := sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)):
-        raise Failure(f"{room.name}: these are not the jars that jars.sha256 pins: {', '.join(wrong)}")
+        raise Failure(f"these are not the jars that jars.sha256 pins: {', '.join(wrong)}")
 
 
 # === processes ===
@@ -98,9 +98,11 @@ def start_time(pid):
     """When a process started, in clock ticks since boot; None when there is no such process, or only its zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        threads = len(os.listdir(f"/proc/{pid}/task"))
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] == "Z" else int(fields[19])
+    # A zombie's other threads may still be ending, and hold its ports until then.
+    return None if fields[0] == "Z" and threads == 1 else int(fields[19])
 
 
 def free_ports(count):
@@ -108,12 +110,20 @@ def free_ports(count):
     ports = []
     while len(ports) < count:
         port = random.randrange(15000, 32000)
-        with socket.socket() as probe:
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                if port not in ports:
-                    ports.append(port)
+        if port not in ports and not taken(port):
+            ports.append(port)
     return ports
+
+
+def taken(port):
+    """True when somebody listens on a port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
 
 
 class Server:
@@ -123,9 +133,10 @@ class Server:
     KILL = signal.SIGKILL
     GRACE_S = 20
 
-    def __init__(self, name, folder):
+    def __init__(self, name, folder, ports):
         self.name = name
         self.folder = folder
+        self.ports = ports
         self.process = None
 
     def prepare(self):
@@ -162,6 +173,8 @@ class Server:
         """Starts the server unless it runs. An attached one is ended by the kernel when this process dies."""
         if self.pid():
             return
+        if busy := [str(port) for port in self.ports if taken(port)]:
+            raise Failure(f"{self.name}: port {', '.join(busy)} is taken by somebody else; choose another with --port")
         watch = ["setpriv", f"--pdeathsig={self.KILL.name[3:]}", "--"] if attached else []
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
@@ -211,14 +224,22 @@ class Server:
 
 
 def up(servers, timeout_s, attached=False):
-    """Starts those servers that do not run and waits until all are ready. Gives the seconds it took."""
+    """Starts those servers that do not run and waits until all are ready. Gives the seconds it took.
+
+    When one fails, those started here are stopped again.
+    """
     began = time.monotonic()
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda server: server.prepare(), servers))
-    for server in servers:
-        server.start(attached)
-    for server in servers:
-        server.wait_ready(began + timeout_s)
+    idle = [server for server in servers if not server.pid()]
+    try:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda server: server.prepare(), idle))
+        for server in idle:
+            server.start(attached)
+        for server in servers:
+            server.wait_ready(began + timeout_s)
+    except BaseException:
+        down(idle)
+        raise
     return time.monotonic() - began
 
 
