@@ -18,8 +18,8 @@ use schemas::Language;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The recording.
-    #[arg(value_name = "FILE.wav", required = true)]
-    files: Vec<PathBuf>,
+    #[arg(value_name = "FILE.wav")]
+    file: PathBuf,
     /// Language spoken: auto, en, es, fr or zh. With auto, each side's language is found and
     /// followed when it changes.
     #[arg(long, default_value = "auto", value_parser = language)]
@@ -62,37 +62,37 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .context("cannot start the runtime")?;
-    for file in &args.files {
-        let recording = audio::read(file)?;
-        if recording.missing > 0 {
-            let missing = recording.missing as f64 / f64::from(recording.rate);
-            eprintln!("{}: cut off, {missing:.1} s are missing", file.display());
+    let recording = audio::read(&args.file)?;
+    if recording.missing > 0 {
+        let missing = recording.missing as f64 / f64::from(recording.rate);
+        eprintln!(
+            "{}: cut off, {missing:.1} s are missing",
+            args.file.display()
+        );
+    }
+    let (began, cpu) = (Instant::now(), cpu_seconds());
+    let mut written = Ok(());
+    let print = |line| {
+        if written.is_ok() {
+            written = serde_json::to_string(&line)
+                .map_err(io::Error::from)
+                .and_then(|line| writeln!(io::stdout(), "{line}"));
         }
-        let (began, cpu) = (Instant::now(), cpu_seconds());
-        let mut written = Ok(());
-        let print = |line| {
-            if written.is_ok() {
-                written = serde_json::to_string(&line)
-                    .map_err(io::Error::from)
-                    .and_then(|line| writeln!(io::stdout(), "{line}"));
-            }
-        };
-        runtime.block_on(recorder.transcribe(&recording, args.language.0, print))?;
-        match written {
-            // Whoever read the lines has had enough of them.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            other => other.context("cannot write to standard output")?,
-        }
-        if args.stats {
-            let length = recording.channels.first().map_or(0, Vec::len);
-            let stats = serde_json::json!({
-                "file": file,
-                "audio_seconds": length as f64 / f64::from(recording.rate),
-                "seconds": began.elapsed().as_secs_f64(),
-                "cpu_seconds": cpu_seconds().zip(cpu).map(|(now, then)| now - then),
-            });
-            eprintln!("{stats}");
-        }
+    };
+    runtime.block_on(recorder.transcribe(&recording, args.language.0, print))?;
+    match written {
+        // Whoever read the lines has had enough of them.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+        other => other.context("cannot write to standard output")?,
+    }
+    if args.stats {
+        let length = recording.channels.first().map_or(0, Vec::len);
+        let stats = serde_json::json!({
+            "audio_seconds": length as f64 / f64::from(recording.rate),
+            "seconds": began.elapsed().as_secs_f64(),
+            "cpu_seconds": cpu_seconds().zip(cpu).map(|(now, then)| now - then),
+        });
+        eprintln!("{stats}");
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Turns a call's audio into utterances: voice activity cuts each channel, Whisper writes down
 //! what was said.
 
+mod call;
 pub mod cutter;
 pub mod mel;
 pub mod pool;
@@ -10,11 +11,18 @@ pub mod transcriber;
 pub mod vad;
 pub mod whisper;
 
-use schemas::Language;
+use pipeline::envelope::Input;
+use pipeline::{CallKey, Deps, Field, Outbox, Poison, SealError, Sealer, Stage, StageError};
+use prometheus::{IntCounterVec, Opts};
+use schemas::{Body, Chunk, Ended, Language, Utterance};
 use serde::{Deserialize, Serialize};
 
+pub use call::Memory;
+use call::{Speech, Told};
+use pool::Pool;
+
 pub use cutter::{Cut, Cutter, CutterSettings};
-pub use transcriber::{LanguageChoice, TranscribeError, Transcriber, Transcription};
+pub use transcriber::{LanguageChoice, TranscribeError, Transcriber, Words};
 pub use vad::Vad;
 
 /// Milliseconds of speech from which on its language is told reliably (30 of 31 at 3 s, 26 of 31
@@ -44,4 +52,220 @@ impl Default for Settings {
             cutter: CutterSettings::default(),
         }
     }
+}
+
+/// The stage: reads `calls.audio`, writes `calls.transcript`.
+pub struct Transcription {
+    settings: Settings,
+    vad: Pool<Vad>,
+    transcriber: Transcriber,
+    sealer: Sealer,
+    utterances: IntCounterVec,
+}
+
+impl Stage for Transcription {
+    const NAME: &'static str = "transcription";
+    type In = Chunk;
+    type Out = Utterance;
+    type Settings = Settings;
+    type Call = Memory;
+
+    async fn open(settings: Settings, deps: &Deps) -> anyhow::Result<Self> {
+        let utterances = IntCounterVec::new(
+            Opts::new(
+                "coach_utterances_total",
+                "stretches of speech, by what Whisper heard in them",
+            ),
+            &["outcome"],
+        )?;
+        deps.metrics.register(Box::new(utterances.clone()))?;
+        let (cache, sealer) = (deps.cache.clone(), deps.sealer.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            let transcriber = Transcriber::open(&cache, &settings.model, settings.workers)?;
+            // Voice activity costs a hundredth of what Whisper does.
+            let count = transcriber.workers().div_ceil(4);
+            let vads = (0..count)
+                .map(|_| Vad::open(&cache))
+                .collect::<Result<Vec<_>, _>>()?;
+            let vad = Pool::start("vad", vads)?;
+            anyhow::Ok(Self {
+                settings,
+                vad,
+                transcriber,
+                sealer,
+                utterances,
+            })
+        });
+        opened.await?
+    }
+
+    async fn process(
+        &self,
+        call: &mut Memory,
+        input: &Input<Chunk>,
+        out: &mut Outbox<Utterance>,
+    ) -> Result<(), StageError> {
+        match &input.event.body {
+            Body::Started(started) => {
+                *call = Memory::new(started);
+                out.emit(Body::Started(started.clone()));
+                Ok(())
+            }
+            // What can fail works on a copy, so that the call is as it was if it does.
+            Body::Item(chunk) => {
+                let next = self.hear(call.clone(), input, chunk, out).await?;
+                *call = next;
+                Ok(())
+            }
+            Body::Ended(ended) => {
+                let next = self.end(call.clone(), input, ended, out).await?;
+                *call = next;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Transcription {
+    async fn hear(
+        &self,
+        mut call: Memory,
+        input: &Input<Chunk>,
+        chunk: &Chunk,
+        out: &mut Outbox<Utterance>,
+    ) -> Result<Memory, StageError> {
+        let head = &input.event.head;
+        let key = self.sealer.key(&head.call_id).await.map_err(sealed)?;
+        let bytes = key.open(Field::AUDIO, &chunk.audio).map_err(sealed)?;
+        if !call.take(chunk, &bytes, self.settings.cutter)? {
+            out.skip("heard_before");
+            return Ok(call);
+        }
+        let (mut call, speech) = self
+            .vad
+            .run(move |vad| call.cut(vad))
+            .await
+            .map_err(panicked)?
+            .map_err(StageError::fatal)?;
+        if speech.is_empty() {
+            out.skip("no_utterance_ended");
+        }
+        self.write(&mut call, speech, (input, &key), out).await?;
+        Ok(call)
+    }
+
+    async fn end(
+        &self,
+        mut call: Memory,
+        input: &Input<Chunk>,
+        ended: &Ended,
+        out: &mut Outbox<Utterance>,
+    ) -> Result<Memory, StageError> {
+        let speech = call.finish();
+        if !speech.is_empty() {
+            let key = self
+                .sealer
+                .key(&input.event.head.call_id)
+                .await
+                .map_err(sealed)?;
+            self.write(&mut call, speech, (input, &key), out).await?;
+        }
+        out.emit(Body::Ended(Ended {
+            transcribed_ms: Some(call.heard_ms()),
+            ..ended.clone()
+        }));
+        Ok(call)
+    }
+
+    /// Writes down what was said, in the order in which it ended.
+    async fn write(
+        &self,
+        call: &mut Memory,
+        speech: Vec<Speech>,
+        (input, key): (&Input<Chunk>, &CallKey),
+        out: &mut Outbox<Utterance>,
+    ) -> Result<(), StageError> {
+        for speech in speech {
+            call.remember(&speech);
+            if input.rebuilding {
+                continue;
+            }
+            let words = self.words(call, &speech).await?;
+            let outcome = if words.text.is_empty() {
+                "nothing"
+            } else {
+                "words"
+            };
+            self.utterances.with_label_values(&[outcome]).inc();
+            if words.text.is_empty() {
+                out.skip("no_words");
+                continue;
+            }
+            let count = text::count_words(&words.text, words.language);
+            let utterance = Utterance {
+                channel: speech.channel as i32,
+                speaker: call.speaker(speech.channel),
+                start_ms: speech.cut.start_ms,
+                end_ms: speech.cut.end_ms,
+                language: words.language,
+                words: i32::try_from(count).unwrap_or(i32::MAX),
+                text: key
+                    .seal(Field::TEXT, words.text.as_bytes())
+                    .map_err(sealed)?,
+            };
+            out.emit_at(call.time(speech.cut.end_ms), Body::Item(utterance));
+        }
+        Ok(())
+    }
+
+    /// The words of one stretch of speech. Its language is the call's if that was given; else its
+    /// own if it is long enough to tell; else that of the last one that was.
+    async fn words(&self, call: &mut Memory, speech: &Speech) -> Result<Words, StageError> {
+        let any = || LanguageChoice::Among(self.settings.languages.clone());
+        let told = call.language(speech)?;
+        let learns = matches!(told, Told::ByItself);
+        let choice = match told {
+            Told::Language(language) => LanguageChoice::Known(language),
+            Told::Nothing | Told::ByItself => any(),
+            Told::BySpeech(channel, samples) => {
+                let among = self.settings.languages.clone();
+                let identified = self.transcriber.identify(samples, among).await;
+                let (language, _) = identified.map_err(unheard)?;
+                call.learn(channel, language);
+                LanguageChoice::Known(language)
+            }
+        };
+        let samples = call.wideband(&speech.cut.samples)?;
+        let words = self
+            .transcriber
+            .transcribe(samples, choice)
+            .await
+            .map_err(unheard)?;
+        if learns {
+            call.learn(speech.channel, words.language);
+        }
+        Ok(words)
+    }
+}
+
+/// What a seal's failure means for the record.
+fn sealed(error: SealError) -> StageError {
+    match error {
+        SealError::NoKey(_) => Poison::new("no_key", error).into(),
+        SealError::Broken { .. } => Poison::new("broken_seal", error).into(),
+        error if error.is_transient() => StageError::transient(error),
+        error => StageError::fatal(error),
+    }
+}
+
+fn unheard(error: TranscribeError) -> StageError {
+    match error {
+        TranscribeError::Lost(lost) => panicked(lost),
+        error => StageError::fatal(error),
+    }
+}
+
+/// Sound that makes a model panic does so at every try.
+fn panicked(lost: pool::JobLost) -> StageError {
+    Poison::new("panicked", lost).into()
 }

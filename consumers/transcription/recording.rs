@@ -10,8 +10,8 @@ use schemas::{Language, Speaker};
 use tokio::sync::oneshot;
 
 use super::{
-    Cut, Cutter, IDENTIFIABLE_MS, LanguageChoice, Settings, TranscribeError, Transcriber,
-    Transcription, Vad, mel,
+    Cut, Cutter, IDENTIFIABLE_MS, LanguageChoice, Settings, TranscribeError, Transcriber, Vad,
+    Words, mel,
 };
 use crate::onnx::ModelError;
 
@@ -169,11 +169,7 @@ impl Scribe<'_> {
         Ok(Some(line).filter(|line| !line.text.is_empty()))
     }
 
-    async fn heard(
-        &self,
-        samples: Vec<f32>,
-        choice: Choice,
-    ) -> Result<Transcription, TranscribeError> {
+    async fn heard(&self, samples: Vec<f32>, choice: Choice) -> Result<Words, TranscribeError> {
         let any = || LanguageChoice::Among(self.settings.languages.clone());
         let (choice, tell) = match choice {
             Choice::Given(language) => (LanguageChoice::Known(language), None),

@@ -15,7 +15,7 @@ use crate::onnx::ModelError;
 
 /// An utterance's words.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Transcription {
+pub struct Words {
     /// The words, normalised; empty when there are none to believe.
     pub text: String,
     /// The language they are in.
@@ -55,7 +55,8 @@ pub enum TranscribeError {
 
 /// Whisper on several threads, an utterance on each.
 pub struct Transcriber {
-    workers: Pool<Whisper>,
+    pool: Pool<Whisper>,
+    workers: usize,
 }
 
 impl Transcriber {
@@ -68,9 +69,16 @@ impl Transcriber {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let count = if workers == 0 { cores } else { workers };
         let models: Result<Vec<_>, _> = (0..count).map(|_| Whisper::open(cache, name)).collect();
+        let pool = Pool::start("whisper", models?)?;
         Ok(Self {
-            workers: Pool::start("whisper", models?)?,
+            pool,
+            workers: count,
         })
+    }
+
+    /// Utterances transcribed at the same time.
+    pub fn workers(&self) -> usize {
+        self.workers
     }
 
     /// Writes down an utterance of at most 30 s, its samples at 16 kHz.
@@ -81,9 +89,9 @@ impl Transcriber {
         &self,
         samples: Vec<f32>,
         choice: LanguageChoice,
-    ) -> Result<Transcription, TranscribeError> {
+    ) -> Result<Words, TranscribeError> {
         Ok(self
-            .workers
+            .pool
             .run(move |whisper| transcribe(whisper, &samples, &choice))
             .await??)
     }
@@ -101,7 +109,7 @@ impl Transcriber {
             let heard = whisper.hear(&samples, cropped(&samples))?;
             whisper.language(&heard, &among)
         };
-        Ok(self.workers.run(job).await??)
+        Ok(self.pool.run(job).await??)
     }
 }
 
@@ -118,7 +126,7 @@ fn transcribe(
     whisper: &mut Whisper,
     samples: &[f32],
     choice: &LanguageChoice,
-) -> Result<Transcription, ModelError> {
+) -> Result<Words, ModelError> {
     let positions = cropped(samples);
     let heard = whisper.hear(samples, positions)?;
     let (language, language_probability) = match choice {
@@ -140,7 +148,7 @@ fn transcribe(
     } else {
         String::new()
     };
-    Ok(Transcription {
+    Ok(Words {
         text,
         language,
         language_probability,
