@@ -122,3 +122,58 @@ fn band(low: f64, middle: f64, high: f64) -> Band {
         weights: all[first..end].to_vec(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A second of two tones, one rising, and noise.
+    fn second() -> Vec<f32> {
+        let mut state = 1u32;
+        let sample = |i: usize| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let noise = f64::from(state >> 8) / f64::from(1 << 23) - 1.0;
+            let t = i as f64 / f64::from(RATE);
+            let turn = std::f64::consts::TAU * t;
+            let tones = 0.3 * (turn * 440.0).sin() + 0.1 * (turn * (200.0 + 1500.0 * t)).sin();
+            (tones + 0.01 * noise) as f32
+        };
+        (0..RATE as usize).map(sample).collect()
+    }
+
+    /// Values of faster-whisper 1.2.1's feature extractor for the same sound and a second of
+    /// silence.
+    #[test]
+    fn the_spectrogram_is_the_one_whisper_was_trained_on() {
+        let frames = 200;
+        let mel = Mel::new(80).spectrogram(&second(), frames);
+        assert_eq!(mel.len(), 80 * frames);
+        for (band, frame, value) in [
+            (0, 0, 0.99634),
+            (10, 0, 1.21711),
+            (20, 50, -0.00925),
+            (30, 50, -0.0674),
+            (40, 99, 0.01744),
+            (60, 10, 0.01971),
+            (79, 70, 0.04359),
+            (5, 98, -0.11648),
+            (12, 100, 1.13077),
+            (40, 101, -0.54046),
+            (79, 199, -0.65448),
+        ] {
+            let ours = mel[band * frames + frame];
+            assert!(
+                (ours - value).abs() < 1e-3,
+                "band {band}, frame {frame}: {ours}"
+            );
+        }
+        let mean = mel.iter().sum::<f32>() / mel.len() as f32;
+        assert!((mean + 0.266_405).abs() < 1e-4, "{mean}");
+    }
+
+    #[test]
+    fn the_sound_is_cut_to_the_frames_asked_for() {
+        let mel = Mel::new(128).spectrogram(&second(), 60);
+        assert_eq!(mel.len(), 128 * 60);
+    }
+}

@@ -11,6 +11,8 @@ pub mod transcriber;
 pub mod vad;
 pub mod whisper;
 
+use std::path::Path;
+
 use pipeline::envelope::Input;
 use pipeline::{CallKey, Deps, Field, Outbox, Poison, SealError, Sealer, Stage, StageError};
 use prometheus::{IntCounterVec, Opts};
@@ -71,32 +73,11 @@ impl Stage for Transcription {
     type Call = Memory;
 
     async fn open(settings: Settings, deps: &Deps) -> anyhow::Result<Self> {
-        let utterances = IntCounterVec::new(
-            Opts::new(
-                "coach_utterances_total",
-                "stretches of speech, by what Whisper heard in them",
-            ),
-            &["outcome"],
-        )?;
-        deps.metrics.register(Box::new(utterances.clone()))?;
         let (cache, sealer) = (deps.cache.clone(), deps.sealer.clone());
-        let opened = tokio::task::spawn_blocking(move || {
-            let transcriber = Transcriber::open(&cache, &settings.model, settings.workers)?;
-            // Voice activity costs a hundredth of what Whisper does.
-            let count = transcriber.workers().div_ceil(4);
-            let vads = (0..count)
-                .map(|_| Vad::open(&cache))
-                .collect::<Result<Vec<_>, _>>()?;
-            let vad = Pool::start("vad", vads)?;
-            anyhow::Ok(Self {
-                settings,
-                vad,
-                transcriber,
-                sealer,
-                utterances,
-            })
-        });
-        opened.await?
+        let open = move || Self::new(&cache, settings, sealer);
+        let stage = tokio::task::spawn_blocking(open).await??;
+        deps.metrics.register(Box::new(stage.utterances.clone()))?;
+        Ok(stage)
     }
 
     async fn process(
@@ -127,6 +108,28 @@ impl Stage for Transcription {
 }
 
 impl Transcription {
+    /// Opens the models of the cache.
+    fn new(cache: &Path, settings: Settings, sealer: Sealer) -> anyhow::Result<Self> {
+        let transcriber = Transcriber::open(cache, &settings.model, settings.workers)?;
+        // Voice activity takes a tenth of the time that Whisper does.
+        let count = transcriber.workers().div_ceil(4);
+        let vads: Result<Vec<_>, _> = (0..count).map(|_| Vad::open(cache)).collect();
+        let utterances = IntCounterVec::new(
+            Opts::new(
+                "coach_utterances_total",
+                "stretches of speech, by what was heard in them",
+            ),
+            &["outcome"],
+        )?;
+        Ok(Self {
+            settings,
+            vad: Pool::start("vad", vads?)?,
+            transcriber,
+            sealer,
+            utterances,
+        })
+    }
+
     async fn hear(
         &self,
         mut call: Memory,
@@ -269,3 +272,6 @@ fn unheard(error: TranscribeError) -> StageError {
 fn panicked(lost: pool::JobLost) -> StageError {
     Poison::new("panicked", lost).into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,431 @@
+//! What must hold of real models on real and made-up sound. They need `make models`.
+
+use std::f32::consts::TAU;
+use std::path::Path;
+
+use pipeline::seal::MasterKey;
+use pipeline::seal::MemoryKeys;
+use pipeline::{CallKey, Envelope, Origin, TraceContext};
+use producers::audio::{self, Audio};
+use schemas::{Encoding, EndReason, Event, EventId, Head, Speaker, Started};
+
+use super::recording::{Line, Recorder};
+use super::*;
+use crate::onnx;
+
+fn sample(name: &str) -> Audio {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../producers/samples");
+    audio::read(&folder.join(name)).unwrap()
+}
+
+/// Values between -1 and 1 that look random and are the same every time.
+fn noise() -> impl FnMut() -> f32 {
+    let mut state = 1u32;
+    move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / 8_388_608.0 - 1.0
+    }
+}
+
+fn silence(seconds: usize) -> Vec<f32> {
+    vec![0.0; 8000 * seconds]
+}
+
+/// The line's own hiss.
+fn hiss(seconds: usize) -> Vec<f32> {
+    let mut noise = noise();
+    (0..8000 * seconds).map(|_| 0.02 * noise()).collect()
+}
+
+/// Hold music: a plucked melody over chords, with some hiss.
+fn hold_music(seconds: usize) -> Vec<f32> {
+    const MELODY: [f32; 8] = [
+        523.25, 587.33, 659.25, 783.99, 659.25, 587.33, 523.25, 392.0,
+    ];
+    const CHORDS: [[f32; 3]; 2] = [[261.63, 329.63, 392.0], [220.0, 261.63, 329.63]];
+    let mut noise = noise();
+    let tone = |hertz: f32, t: f32| (TAU * hertz * t).sin() + 0.4 * (TAU * 2.0 * hertz * t).sin();
+    (0..8000 * seconds)
+        .map(|i| {
+            let t = i as f32 / 8000.0;
+            let (beat, since) = ((t * 3.0) as usize, (t * 3.0).fract() / 3.0);
+            let pluck = tone(MELODY[beat % MELODY.len()], t) * (-6.0 * since).exp();
+            let chord: f32 = CHORDS[beat / 8 % 2]
+                .iter()
+                .map(|&hertz| tone(hertz, t))
+                .sum();
+            0.15 * pluck + 0.04 * chord + 0.003 * noise()
+        })
+        .collect()
+}
+
+/// Someone who never stops: the rep's utterances of the sample call without the pauses between.
+fn monologue() -> Vec<f32> {
+    let call = sample("en.wav");
+    let mut cutter = Cutter::new(call.rate, CutterSettings::default());
+    let mut vad = Vad::open(&onnx::cache_dir()).unwrap();
+    let cuts = cutter.push(&mut vad, &call.channels[0]).unwrap();
+    let margin = 8 * 224;
+    cuts.iter()
+        .flat_map(|cut| cut.samples[margin..cut.samples.len() - margin].to_vec())
+        .collect()
+}
+
+fn cut(samples: &[f32], chunk: usize) -> Vec<Cut> {
+    let mut vad = Vad::open(&onnx::cache_dir()).unwrap();
+    let mut cutter = Cutter::new(8000, CutterSettings::default());
+    let mut cuts = Vec::new();
+    for chunk in samples.chunks(chunk) {
+        cuts.extend(cutter.push(&mut vad, chunk).unwrap());
+    }
+    cuts.extend(cutter.finish());
+    cuts
+}
+
+async fn transcribe(samples: Vec<f32>, language: Option<Language>) -> Vec<Line> {
+    let mut recorder = Recorder::open(&onnx::cache_dir(), Settings::default()).unwrap();
+    let recording = Audio {
+        rate: 8000,
+        channels: vec![samples],
+        missing: 0,
+    };
+    let mut lines = Vec::new();
+    recorder
+        .transcribe(&recording, language, |line| lines.push(line))
+        .await
+        .unwrap();
+    lines
+}
+
+#[tokio::test]
+async fn silence_hiss_and_hold_music_give_no_words() {
+    for (name, samples) in [
+        ("silence", silence(20)),
+        ("hiss", hiss(20)),
+        ("hold music", hold_music(30)),
+    ] {
+        for language in [None, Some(Language::En), Some(Language::Zh)] {
+            let lines = transcribe(samples.clone(), language).await;
+            assert_eq!(lines, [], "{name} in {language:?}");
+        }
+    }
+}
+
+/// Even when voice activity is fooled, Whisper's guards keep invented words out.
+#[tokio::test]
+async fn what_is_no_speech_gives_no_words_when_it_reaches_whisper() {
+    let transcriber = Transcriber::open(&onnx::cache_dir(), "whisper-base", 1).unwrap();
+    for (name, samples) in [
+        ("silence", silence(3)),
+        ("hiss", hiss(5)),
+        ("music", hold_music(8)),
+    ] {
+        for &language in Language::ALL {
+            let samples = audio::resample(&samples, 8000, 16_000).unwrap();
+            let choice = LanguageChoice::Known(language);
+            let words = transcriber.transcribe(samples, choice).await.unwrap();
+            assert_eq!(words.text, "", "{name} in {language}: {words:?}");
+        }
+    }
+}
+
+#[test]
+fn a_monologue_is_cut_within_15_seconds_and_nothing_of_it_is_lost() {
+    let samples = monologue();
+    assert!(samples.len() > 8000 * 35, "{} samples", samples.len());
+    let cuts = cut(&samples, 8000);
+    for cut in &cuts {
+        assert!(
+            cut.samples.len() <= 8000 * 15,
+            "{} to {}",
+            cut.start_ms,
+            cut.end_ms
+        );
+    }
+    let spoken: i64 = cuts.iter().map(|cut| cut.end_ms - cut.start_ms).sum();
+    let whole = samples.len() as i64 / 8;
+    assert!(spoken > whole * 9 / 10, "{spoken} of {whole} ms");
+}
+
+#[test]
+fn utterances_are_the_same_however_the_audio_comes() {
+    let call = sample("en.wav");
+    let whole = cut(&call.channels[1], call.channels[1].len());
+    assert!(whole.len() >= 8, "{}", whole.len());
+    assert_eq!(cut(&call.channels[1], 800), whole);
+    assert_eq!(cut(&call.channels[1], 777), whole);
+}
+
+#[tokio::test]
+async fn the_sample_call_has_its_words_its_speakers_and_its_times() {
+    let mut recorder = Recorder::open(&onnx::cache_dir(), Settings::default()).unwrap();
+    let mut lines = Vec::new();
+    let call = sample("en.wav");
+    recorder
+        .transcribe(&call, None, |line| lines.push(line))
+        .await
+        .unwrap();
+    let line = lines
+        .iter()
+        .find(|line| line.text.to_lowercase().contains("too expensive"))
+        .unwrap_or_else(|| panic!("no price objection in {lines:?}"));
+    assert_eq!(line.speaker, Speaker::Customer);
+    assert!((line.start_ms - 24_199).abs() < 300, "{line:?}");
+    assert!((line.end_ms - 27_714).abs() < 300, "{line:?}");
+    assert!(lines.iter().all(|line| line.language == Language::En));
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.text.contains("Emma") && line.speaker == Speaker::Rep)
+    );
+}
+
+// === the stage ===
+
+const CALL: &str = "call-1";
+
+/// The stage, with events of one call.
+struct Desk {
+    stage: Transcription,
+    key: CallKey,
+}
+
+/// An utterance as it was written.
+type Spoken = (i32, i64, i64, Language, String);
+
+impl Desk {
+    async fn open() -> Self {
+        let master = MasterKey::from_base64(&MasterKey::generate()).unwrap();
+        let sealer = Sealer::new(master, MemoryKeys::default());
+        let key = sealer.create("tenant", CALL).await.unwrap();
+        let stage = Transcription::new(&onnx::cache_dir(), Settings::default(), sealer).unwrap();
+        Self { stage, key }
+    }
+
+    fn story(&self, audio: &Audio, language: &str) -> Vec<Body<Chunk>> {
+        let speakers = [Speaker::Rep, Speaker::Customer];
+        let mut story = vec![Body::Started(Started {
+            rep: "rep".to_owned(),
+            customer: None,
+            language: language.to_owned(),
+            source: "wav".to_owned(),
+            channels: speakers[..audio.channels.len()].to_vec(),
+            started_at: 1_000_000,
+        })];
+        let step = audio.rate as usize / 10;
+        let length = audio.channels[0].len();
+        for (number, begin) in (0..length).step_by(step).enumerate() {
+            let frames = begin..(begin + step).min(length);
+            let samples = frames.flat_map(|i| audio.channels.iter().map(move |c| c[i]));
+            let bytes: Vec<u8> = samples
+                .flat_map(|s| ((s * 32767.0) as i16).to_le_bytes())
+                .collect();
+            story.push(Body::Item(self.chunk(
+                number as i64 * 100,
+                audio.rate,
+                &bytes,
+            )));
+        }
+        story.push(Body::Ended(Ended {
+            reason: EndReason::Hangup,
+            duration_ms: length as i64 * 1000 / i64::from(audio.rate),
+            utterances: None,
+            transcribed_ms: None,
+            conversation: None,
+            objections: None,
+            next_step: None,
+        }));
+        story
+    }
+
+    fn chunk(&self, offset_ms: i64, rate: u32, bytes: &[u8]) -> Chunk {
+        Chunk {
+            offset_ms,
+            duration_ms: 100,
+            sample_rate: rate as i32,
+            encoding: Encoding::PcmS16le,
+            audio: self.key.seal(Field::AUDIO, bytes).unwrap(),
+        }
+    }
+
+    async fn process(
+        &self,
+        call: &mut Memory,
+        number: usize,
+        body: &Body<Chunk>,
+        rebuilding: bool,
+    ) -> Result<Vec<Event<Utterance>>, StageError> {
+        let head = Head {
+            event_id: EventId::derive("test", CALL, number as u32),
+            call_id: CALL.to_owned(),
+            tenant: "tenant".to_owned(),
+            time: 0,
+        };
+        let mut out = Outbox::new("transcription", head.clone());
+        let origin = Origin {
+            topic: "calls.audio".to_owned(),
+            partition: 0,
+            offset: number as i64,
+        };
+        let input = Envelope {
+            event: Event {
+                head,
+                body: body.clone(),
+            },
+            origin,
+            timestamp: 0,
+            trace: TraceContext::default(),
+            rebuilding,
+        };
+        self.stage.process(call, &input, &mut out).await?;
+        Ok(out.into_parts().0)
+    }
+
+    /// Plays the events, the first of them as a rebuild, and gives what came of the others.
+    async fn play(&self, story: &[Body<Chunk>], rebuilt: usize) -> Vec<Event<Utterance>> {
+        let mut call = Memory::default();
+        let mut events = Vec::new();
+        for (number, body) in story.iter().enumerate() {
+            let rebuilding = number < rebuilt;
+            let written = self
+                .process(&mut call, number, body, rebuilding)
+                .await
+                .unwrap();
+            if !rebuilding {
+                events.extend(written);
+            }
+        }
+        events
+    }
+
+    fn spoken(&self, events: &[Event<Utterance>]) -> Vec<(EventId, Spoken)> {
+        events
+            .iter()
+            .filter_map(|event| match &event.body {
+                Body::Item(u) => {
+                    let text = self.key.open(Field::TEXT, &u.text).unwrap().to_vec();
+                    let text = String::from_utf8(text).unwrap();
+                    Some((
+                        event.head.event_id,
+                        (u.channel, u.start_ms, u.end_ms, u.language, text),
+                    ))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+fn shortened(mut audio: Audio, seconds: usize) -> Audio {
+    for channel in &mut audio.channels {
+        channel.truncate(seconds * audio.rate as usize);
+    }
+    audio
+}
+
+#[tokio::test]
+async fn a_call_begins_speaks_and_ends_on_the_transcript() {
+    let desk = Desk::open().await;
+    let events = desk
+        .play(&desk.story(&shortened(sample("en.wav"), 20), "en"), 0)
+        .await;
+    assert!(matches!(events.first().unwrap().body, Body::Started(_)));
+    let spoken = desk.spoken(&events);
+    assert!(spoken.len() >= 3, "{}", spoken.len());
+    assert!(spoken[0].1.4.contains("planning"), "{}", spoken[0].1.4);
+    for event in &events {
+        if let Body::Item(utterance) = &event.body {
+            assert_eq!(event.head.time, 1_000_000 + utterance.end_ms);
+            assert!(utterance.words > 0);
+        }
+    }
+    let Body::Ended(ended) = &events.last().unwrap().body else {
+        panic!("no end")
+    };
+    assert_eq!(ended.transcribed_ms, Some(20_000));
+}
+
+#[tokio::test]
+async fn a_stage_that_was_restarted_writes_what_an_undisturbed_one_writes() {
+    let desk = Desk::open().await;
+    let story = desk.story(&shortened(sample("en.wav"), 45), "auto");
+    let undisturbed = desk.spoken(&desk.play(&story, 0).await);
+    assert!(undisturbed.iter().any(|(_, u)| u.4.contains("expensive")));
+    for rebuilt in [90, 260, 271] {
+        let restarted = desk.spoken(&desk.play(&story, rebuilt).await);
+        assert!(!restarted.is_empty() && restarted.len() < undisturbed.len());
+        let rest = undisturbed.len() - restarted.len();
+        assert_eq!(restarted, undisturbed[rest..], "restarted at {rebuilt}");
+    }
+}
+
+#[tokio::test]
+async fn audio_that_comes_twice_is_heard_once_and_a_gap_keeps_the_time() {
+    let desk = Desk::open().await;
+    let story = desk.story(&shortened(sample("en.wav"), 20), "en");
+    let whole = desk.spoken(&desk.play(&story, 0).await);
+
+    let mut twice = story.clone();
+    twice.insert(61, story[60].clone());
+    let heard: Vec<_> = desk
+        .spoken(&desk.play(&twice, 0).await)
+        .into_iter()
+        .map(|s| s.1)
+        .collect();
+    let once: Vec<_> = whole.iter().map(|s| s.1.clone()).collect();
+    assert_eq!(heard, once);
+
+    let mut gap = story;
+    gap.drain(4..50);
+    let events = desk.play(&gap, 0).await;
+    let later = desk.spoken(&events);
+    assert_eq!(later.last().unwrap().1, once[once.len() - 1]);
+    let Body::Ended(ended) = &events.last().unwrap().body else {
+        panic!("no end")
+    };
+    assert_eq!(ended.transcribed_ms, Some(20_000 - 4_600));
+}
+
+#[tokio::test]
+async fn audio_that_cannot_be_understood_is_poison_and_changes_nothing() {
+    let desk = Desk::open().await;
+    let story = desk.story(&shortened(sample("en.wav"), 1), "en");
+    let mut call = Memory::default();
+    let reason = async |call: &mut Memory, chunk: Chunk| {
+        let error = desk
+            .process(call, 9, &Body::Item(chunk), false)
+            .await
+            .unwrap_err();
+        match error {
+            StageError::Poison(poison) => poison.reason.into_owned(),
+            other => panic!("{other}"),
+        }
+    };
+    assert_eq!(
+        reason(&mut call, desk.chunk(0, 8000, &[0; 1600])).await,
+        "not_started"
+    );
+    for (number, body) in story[..5].iter().enumerate() {
+        desk.process(&mut call, number, body, false).await.unwrap();
+    }
+    assert_eq!(
+        reason(&mut call, desk.chunk(400, 8000, &[0; 1601])).await,
+        "bad_audio"
+    );
+    assert_eq!(
+        reason(&mut call, desk.chunk(-1, 8000, &[0; 1600])).await,
+        "bad_audio"
+    );
+    assert_eq!(
+        reason(&mut call, desk.chunk(400, 16_000, &[0; 3200])).await,
+        "sample_rate"
+    );
+    assert_eq!(
+        reason(&mut call, desk.chunk(i64::MAX, 8000, &[0; 1600])).await,
+        "audio_gap"
+    );
+    let mut broken = desk.chunk(400, 8000, &[0; 1600]);
+    broken.audio.0[20] ^= 1;
+    assert_eq!(reason(&mut call, broken).await, "broken_seal");
+    assert!(desk.process(&mut call, 5, &story[5], false).await.is_ok());
+}
