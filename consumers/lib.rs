@@ -1,5 +1,6 @@
 //! What happens to a call: one folder a stage.
 
 pub mod coaching;
+pub mod insights;
 pub mod onnx;
 pub mod transcription;

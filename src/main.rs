@@ -1,5 +1,6 @@
 //! The command line of Sales Coach: one binary, `coach`.
 
+mod analyze;
 mod transcribe;
 
 use clap::Parser;
@@ -8,11 +9,13 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(version)]
 enum Coach {
+    Analyze(analyze::Args),
     Transcribe(transcribe::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Coach::parse() {
+        Coach::Analyze(args) => analyze::run(args),
         Coach::Transcribe(args) => transcribe::run(args),
     }
 }

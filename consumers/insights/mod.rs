@@ -1,0 +1,126 @@
+//! Insights: finds sentiment, objections and agreed next steps in each utterance, and tells how
+//! the conversation goes.
+
+pub mod conversation;
+pub mod model;
+pub mod reader;
+
+use pipeline::envelope::Input;
+use pipeline::{Deps, Field, Outbox, Poison, Sealer, Stage, StageError};
+use schemas::{Body, Ended, Insight, Speaker, Utterance};
+use serde::{Deserialize, Serialize};
+
+use conversation::Course;
+use model::ReadError;
+
+pub use model::Model;
+pub use reader::Reading;
+
+/// Config section `[insights]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Folder of the model in the cache's `models`.
+    pub model: String,
+    /// Batches of utterances read at the same time, each on its own thread; 0 for one a core.
+    pub workers: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            model: "insights".to_owned(),
+            workers: 0,
+        }
+    }
+}
+
+/// The stage.
+pub struct Insights {
+    model: Model,
+    sealer: Sealer,
+}
+
+impl Stage for Insights {
+    const NAME: &'static str = "insights";
+    type In = Utterance;
+    type Out = Insight;
+    type Settings = Settings;
+    type Call = Course;
+
+    async fn open(settings: Settings, deps: &Deps) -> anyhow::Result<Self> {
+        let cache = deps.cache.clone();
+        let sealer = deps.sealer.clone();
+        let open = move || Model::open(&cache, &settings.model, settings.workers);
+        let model = tokio::task::spawn_blocking(open).await??;
+        Ok(Self { model, sealer })
+    }
+
+    async fn process(
+        &self,
+        call: &mut Course,
+        input: &Input<Utterance>,
+        out: &mut Outbox<Insight>,
+    ) -> Result<(), StageError> {
+        match &input.event.body {
+            Body::Started(started) => {
+                out.emit(Body::Started(started.clone()));
+            }
+            Body::Item(utterance) => self.read(call, input, utterance, out).await?,
+            Body::Ended(ended) => {
+                out.emit(Body::Ended(Ended {
+                    conversation: Some(call.figures()),
+                    next_step: Some(call.next_step),
+                    ..ended.clone()
+                }));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Insights {
+    /// Reads one utterance. While rebuilding too: what the customer feels moves the trend.
+    async fn read(
+        &self,
+        call: &mut Course,
+        input: &Input<Utterance>,
+        utterance: &Utterance,
+        out: &mut Outbox<Insight>,
+    ) -> Result<(), StageError> {
+        let head = &input.event.head;
+        let key = self.sealer.key(&head.call_id).await?;
+        let text = key.open_text(Field::TEXT, &utterance.text)?;
+        let reading = self.model.read_one(&text).await?;
+        call.hear(utterance, reading.sentiment.polarity);
+        call.next_step |= reading.next_step;
+        let objections = match utterance.speaker {
+            Speaker::Customer => reading.objections,
+            Speaker::Rep => Vec::new(),
+        };
+        out.emit(Body::Item(Insight {
+            utterance_id: head.event_id,
+            channel: utterance.channel,
+            speaker: utterance.speaker,
+            start_ms: utterance.start_ms,
+            end_ms: utterance.end_ms,
+            language: utterance.language,
+            words: utterance.words,
+            sentiment: reading.sentiment,
+            objections,
+            next_step: reading.next_step,
+            conversation: call.figures(),
+        }));
+        Ok(())
+    }
+}
+
+impl From<ReadError> for StageError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            // The same text fails again, whoever reads it.
+            ReadError::Model(error) => Self::Poison(Poison::new("model", error)),
+            ReadError::Gone => Self::fatal(error),
+        }
+    }
+}

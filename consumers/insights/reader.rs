@@ -1,0 +1,203 @@
+//! One session of the insights model: texts in, what they say out.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use ndarray::Array2;
+use ort::session::Session;
+use ort::value::TensorRef;
+use schemas::{Objection, ObjectionKind, Sentiment, SentimentLabel};
+use serde::Deserialize;
+use tokenizers::{Tokenizer, TruncationParams};
+
+use crate::onnx::{self, ModelError};
+
+/// Outputs that the graph must have, each f32 with a row a text.
+const OUTPUTS: [&str; 2] = ["sentiment", "objections"];
+
+/// What was found in a text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// How the speaker feels.
+    pub sentiment: Sentiment,
+    /// Objections above their thresholds, likeliest first.
+    pub objections: Vec<Objection>,
+    /// Whether a next step is agreed.
+    pub next_step: bool,
+}
+
+impl Reading {
+    /// Of a text without a word.
+    pub fn of_nothing() -> Self {
+        Self {
+            sentiment: Sentiment {
+                label: SentimentLabel::Neutral,
+                score: 1.0,
+                polarity: 0.0,
+            },
+            objections: Vec::new(),
+            next_step: false,
+        }
+    }
+}
+
+/// `labels.json`: what the graph's outputs mean, and from where on they count.
+#[derive(Debug, Deserialize)]
+struct Labels {
+    model: String,
+    version: String,
+    prefix: String,
+    max_tokens: usize,
+    sentiment: Vec<SentimentLabel>,
+    objections: Vec<ObjectionKind>,
+    thresholds: BTreeMap<ObjectionKind, f32>,
+}
+
+/// Everything of the model but the graph: shared by all its readers.
+pub(super) struct Companions {
+    tokenizer: Tokenizer,
+    labels: Labels,
+}
+
+impl Companions {
+    pub(super) fn open(folder: &Path) -> Result<Self, ModelError> {
+        let labels = Labels::open(&folder.join("labels.json"))?;
+        let path = folder.join("tokenizer.json");
+        let mut tokenizer = Tokenizer::from_bytes(onnx::read(&path)?)
+            .map_err(|error| ModelError::broken(&path, error))?;
+        let truncation = TruncationParams {
+            max_length: labels.max_tokens,
+            ..TruncationParams::default()
+        };
+        tokenizer
+            .with_truncation(Some(truncation))
+            .map_err(|error| ModelError::broken(&path, error))?
+            .with_padding(None);
+        tracing::info!(
+            model = labels.model,
+            version = labels.version,
+            "insights model opened"
+        );
+        Ok(Self { tokenizer, labels })
+    }
+
+    /// Token ids of each text with the model's prefix, at most `max_tokens` each.
+    fn tokens(&self, texts: &[&str]) -> ort::Result<Vec<Vec<u32>>> {
+        let of = |text: &&str| {
+            let text = format!("{}{}", self.labels.prefix, text.trim());
+            let encoding = self.tokenizer.encode_fast(text, true);
+            encoding
+                .map(|encoding| encoding.get_ids().to_vec())
+                .map_err(|error| ort::Error::new(error.to_string()))
+        };
+        texts.iter().map(of).collect()
+    }
+}
+
+impl Labels {
+    fn open(path: &Path) -> Result<Self, ModelError> {
+        let labels: Self = serde_json::from_slice(&onnx::read(path)?)
+            .map_err(|error| ModelError::broken(path, error))?;
+        let complete = ObjectionKind::ALL
+            .iter()
+            .all(|kind| labels.thresholds.contains_key(kind));
+        if labels.sentiment != SentimentLabel::ALL
+            || labels.objections != ObjectionKind::ALL
+            || !complete
+        {
+            let reason = "its classes are not those of this version";
+            return Err(ModelError::broken(path, reason));
+        }
+        Ok(labels)
+    }
+
+    fn threshold(&self, kind: ObjectionKind) -> f32 {
+        self.thresholds.get(&kind).copied().unwrap_or(1.0)
+    }
+
+    /// The objections whose probabilities reach their thresholds, likeliest first.
+    fn found(&self, probabilities: &[f32]) -> Vec<Objection> {
+        let mut found: Vec<Objection> = ObjectionKind::ALL
+            .iter()
+            .zip(probabilities)
+            .filter(|(kind, score)| **score >= self.threshold(**kind))
+            .map(|(&kind, &score)| Objection { kind, score })
+            .collect();
+        found.sort_by(|one, other| other.score.total_cmp(&one.score));
+        found
+    }
+}
+
+/// One session, for one thread at a time.
+pub(super) struct Reader {
+    session: Session,
+    companions: Arc<Companions>,
+}
+
+impl Reader {
+    pub(super) fn open(
+        cache: &Path,
+        folder: &Path,
+        companions: Arc<Companions>,
+    ) -> Result<Self, ModelError> {
+        let path = folder.join("insights.onnx");
+        let session = onnx::session(cache, &path)?;
+        for name in OUTPUTS {
+            if !session.outputs().iter().any(|output| output.name() == name) {
+                return Err(ModelError::broken(&path, format!("no output {name}")));
+            }
+        }
+        Ok(Self {
+            session,
+            companions,
+        })
+    }
+
+    /// Reads the texts in one run of the graph: one reading a text, in their order.
+    pub(super) fn read(&mut self, texts: &[&str]) -> Result<Vec<Reading>, ModelError> {
+        let tokens = self.companions.tokens(texts)?;
+        let longest = tokens.iter().map(Vec::len).max().unwrap_or(0);
+        // Beyond a text's end the mask is 0, and the id does not matter.
+        let mut ids = Array2::<i64>::zeros((texts.len(), longest));
+        let mut mask = Array2::<i64>::zeros((texts.len(), longest));
+        for (row, tokens) in tokens.iter().enumerate() {
+            for (column, id) in tokens.iter().enumerate() {
+                ids[[row, column]] = i64::from(*id);
+                mask[[row, column]] = 1;
+            }
+        }
+        let outputs = self.session.run(ort::inputs! {
+            "input_ids" => TensorRef::from_array_view(ids.view())?,
+            "attention_mask" => TensorRef::from_array_view(mask.view())?,
+        })?;
+        let (_, sentiment) = outputs["sentiment"].try_extract_tensor::<f32>()?;
+        let (_, objections) = outputs["objections"].try_extract_tensor::<f32>()?;
+        let sentiment = sentiment.chunks_exact(SentimentLabel::ALL.len());
+        let objections = objections.chunks_exact(ObjectionKind::ALL.len());
+        Ok(sentiment
+            .zip(objections)
+            .map(|(sentiment, objections)| Reading {
+                sentiment: feeling(sentiment),
+                objections: self.companions.labels.found(objections),
+                next_step: false,
+            })
+            .collect())
+    }
+}
+
+/// The likeliest class of negative, neutral, positive.
+fn feeling(probabilities: &[f32]) -> Sentiment {
+    let at = |place: usize| probabilities.get(place).copied().unwrap_or(0.0);
+    let mut likeliest = 1;
+    for place in [0, 2] {
+        if at(place) > at(likeliest) {
+            likeliest = place;
+        }
+    }
+    Sentiment {
+        label: SentimentLabel::ALL[likeliest],
+        score: at(likeliest),
+        polarity: at(2) - at(0),
+    }
+}
