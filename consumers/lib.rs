@@ -1,6 +1,7 @@
 //! What happens to a call: one folder a stage.
 
 pub mod coaching;
+pub mod gateway;
 pub mod insights;
 pub mod onnx;
 pub mod transcription;
