@@ -126,6 +126,11 @@ def taken(port):
     return False
 
 
+def setpriv(options, command):
+    """The command line, run with setpriv's `options`; exec'd, so that its process id stays."""
+    return ["setpriv", *options, "--", *command] if options else command
+
+
 class Server:
     """One server process in a folder of its own. Subclasses say how to prepare and start it and when it is ready."""
 
@@ -137,6 +142,7 @@ class Server:
         self.name = name
         self.folder = folder
         self.ports = ports
+        self.identity = []  # setpriv's options for the user that it runs as
         self.process = None
 
     def prepare(self):
@@ -175,10 +181,11 @@ class Server:
             return
         if busy := [str(port) for port in self.ports if taken(port)]:
             raise Failure(f"{self.name}: port {', '.join(busy)} is taken by somebody else; choose another with --port")
-        watch = ["setpriv", f"--pdeathsig={self.KILL.name[3:]}", "--"] if attached else []
+        # In one call, because a change of user makes the kernel forget the signal asked for before it.
+        watch = [f"--pdeathsig={self.KILL.name[3:]}"] if attached else []
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                watch + self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                setpriv(self.identity + watch, self.command()), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         self.pid_file.write_text(f"{self.process.pid} {start_time(self.process.pid) or 0}\n")
 
