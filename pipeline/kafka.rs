@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
@@ -149,19 +150,39 @@ impl Kafka {
     /// # Errors
     /// When the settings themselves are wrong, which no waiting mends.
     pub async fn wait_until_reachable(&self) -> Result<(), KafkaError> {
+        self.wait_for_topics(&[]).await
+    }
+
+    /// Waits until these topics (names on the broker) exist, and says so in the log meanwhile.
+    ///
+    /// # Errors
+    /// When the settings themselves are wrong, which no waiting mends.
+    pub async fn wait_for_topics(&self, topics: &[String]) -> Result<(), KafkaError> {
         let consumer: BaseConsumer<Quiet> = self.client(&[]).create_with_context(Quiet)?;
-        let consumer = std::sync::Arc::new(consumer);
+        let consumer = Arc::new(consumer);
         let mut pause = Duration::from_millis(100);
         loop {
-            let asked = std::sync::Arc::clone(&consumer);
+            let asked = Arc::clone(&consumer);
             let answer =
                 tokio::task::spawn_blocking(move || asked.fetch_metadata(None, REACH_WITHIN)).await;
-            match answer {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) => {
+            match answer.map_err(|_| KafkaError::Canceled)? {
+                Ok(metadata) => {
+                    let there = |name: &String| {
+                        let mut topics = metadata.topics().iter();
+                        topics.any(|topic| topic.name() == name && topic.error().is_none())
+                    };
+                    let missing: Vec<&String> = topics.iter().filter(|t| !there(t)).collect();
+                    if missing.is_empty() {
+                        return Ok(());
+                    }
+                    tracing::warn!(
+                        ?missing,
+                        "topics do not exist, create them with coach topics create"
+                    );
+                }
+                Err(error) => {
                     tracing::warn!(bootstrap = %self.bootstrap, %error, "kafka is unreachable, trying again");
                 }
-                Err(_) => return Err(KafkaError::Canceled),
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(5));
@@ -211,7 +232,11 @@ pub(crate) fn is_passing(error: &KafkaError) -> bool {
                 | Code::ClusterAuthorizationFailed
                 | Code::TransactionalIdAuthorizationFailed
                 | Code::SaslAuthenticationFailed
-                | Code::Fatal
+                | Code::MessageSizeTooLarge
+                | Code::InvalidMessageSize
+                | Code::InvalidTransactionTimeout
+                | Code::UnsupportedVersion
+                | Code::InvalidConfig
         )
     )
 }

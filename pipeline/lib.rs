@@ -3,11 +3,13 @@
 
 pub mod config;
 pub mod database;
+mod dead_letter;
 pub mod deps;
 pub mod envelope;
 pub mod error;
 pub mod headers;
 pub mod kafka;
+pub mod metrics;
 pub mod outbox;
 pub mod producer;
 pub mod reader;
@@ -17,9 +19,10 @@ pub mod sink;
 pub mod stage;
 pub mod telemetry;
 pub mod topics;
+mod watchdog;
 
 pub use config::{Config, ConfigSection, Secret, Section};
-pub use deps::Deps;
+pub use deps::{Deps, SchemaSource};
 pub use envelope::{Envelope, Origin, TraceContext};
 pub use error::{Poison, StageError};
 pub use kafka::{Delivery, Kafka};

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::ToBytes;
 use rdkafka::producer::future_producer::{Delivery as Written, OwnedDeliveryResult};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
 use schemas::{Codec, CodecError, Event, Item};
 
+use crate::dead_letter::OutRecord;
 use crate::kafka::Quiet;
 use crate::{Kafka, Origin, TraceContext, headers};
 
@@ -52,7 +54,10 @@ impl Producer {
     pub fn new(kafka: &Kafka, codec: Arc<Codec>) -> Result<Self, ProduceError> {
         // Without a time limit librdkafka itself tries again for as long as it takes, in order.
         let client = kafka
-            .producer(&[("message.timeout.ms", "0")])
+            .producer(&[
+                ("message.timeout.ms", "0"),
+                ("message.max.bytes", "2097152"),
+            ])
             .create_with_context(Quiet)
             .map_err(ProduceError::Settings)?;
         Ok(Self {
@@ -79,11 +84,28 @@ impl Producer {
             .key(&event.head.call_id)
             .payload(&payload)
             .headers(headers::with_trace(trace));
-        let delivery = self.enqueue(record).await;
-        let written = match delivery {
-            Ok(delivery) => self.delivered(delivery, &topic).await,
+        self.write(record, &topic).await
+    }
+
+    /// Writes a record as it is.
+    pub(crate) async fn send_record(&self, record: OutRecord) -> Result<Origin, ProduceError> {
+        let mut sending =
+            FutureRecord::<Vec<u8>, Vec<u8>>::to(&record.topic).headers(record.headers);
+        sending.key = record.key.as_ref();
+        sending.payload = record.payload.as_ref();
+        self.write(sending, &record.topic).await
+    }
+
+    async fn write<K: ToBytes>(
+        &self,
+        record: FutureRecord<'_, K, Vec<u8>>,
+        topic: &str,
+    ) -> Result<Origin, ProduceError> {
+        let written = match self.enqueue(record).await {
+            Ok(delivery) => self.delivered(delivery, topic).await,
             Err(error) => Err(error),
         };
+        let topic = topic.to_owned();
         match written {
             Ok(written) => Ok(Origin {
                 topic,
@@ -105,9 +127,9 @@ impl Producer {
             .map_err(|_| KafkaError::Canceled)?
     }
 
-    async fn enqueue(
+    async fn enqueue<K: ToBytes>(
         &self,
-        mut record: FutureRecord<'_, String, Vec<u8>>,
+        mut record: FutureRecord<'_, K, Vec<u8>>,
     ) -> Result<DeliveryFuture, KafkaError> {
         loop {
             match self.client.send_result(record) {

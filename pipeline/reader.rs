@@ -1,12 +1,27 @@
 //! Reads topics without a consumer group: for `coach tail`, the gateway and the demo.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use rdkafka::error::KafkaError;
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use schemas::{AnyEvent, Codec, Topic};
+use tokio::sync::mpsc;
 
-use crate::{Envelope, Kafka, Origin, Poison};
+use crate::dead_letter::RawRecord;
+use crate::kafka::{Quiet, is_passing};
+use crate::runner::work::safely;
+use crate::{Delivery, Envelope, Kafka, Origin, Poison};
+
+/// Records read ahead, at most.
+const AHEAD: usize = 1_000;
+/// How often a reader's thread looks whether it is still wanted.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long a single question to the brokers may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Where a reader begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,24 +59,73 @@ pub enum ReadError {
     Ended,
 }
 
-/// Reads every partition of some topics.
+/// What a topic's thread sends.
+enum Item {
+    Record(RawRecord),
+    /// The end of a partition was reached.
+    End(String, i32),
+    Failed(KafkaError),
+}
+
+/// Reads every partition of some topics; only what is committed. Each partition comes in order,
+/// topics and partitions among each other in none.
 pub struct Reader {
-    caught_up: bool,
+    items: mpsc::Receiver<Item>,
+    kafka: Kafka,
+    codec: Arc<Codec>,
+    /// Where partitions ended when the reader was opened, as long as that is not reached.
+    ends: HashMap<(String, i32), i64>,
+    /// Records stamped before this are passed over.
+    not_before: Option<i64>,
 }
 
 impl Reader {
-    /// Begins to read; waits for the brokers.
+    /// Begins to read; waits for brokers and topics that are not there yet.
     ///
     /// # Errors
-    /// [`ReadError::Kafka`] when a topic does not exist or the settings are wrong.
+    /// [`ReadError::Kafka`] when the settings are wrong or the brokers refuse.
     pub async fn open(
         kafka: &Kafka,
         codec: Arc<Codec>,
         topics: &[Topic],
         from: From,
     ) -> Result<Self, ReadError> {
-        let _ = (kafka, codec, topics, from);
-        Ok(Self { caught_up: false })
+        let names: Vec<String> = topics.iter().map(|topic| kafka.topic(topic)).collect();
+        kafka.wait_for_topics(&names).await?;
+        // librdkafka's in-process cluster knows no time: read all and pass over what is older.
+        let (from, not_before) = match from {
+            From::Time(time) if kafka.delivery == Delivery::AtLeastOnce => {
+                (From::Beginning, Some(time))
+            }
+            from => (from, None),
+        };
+        let (sender, items) = mpsc::channel(AHEAD);
+        let mut ends = HashMap::new();
+        for name in names {
+            let consumer = consumer(kafka)?;
+            let (asked, from) = (name.clone(), from.clone());
+            let (consumer, plan) = tokio::task::spawn_blocking(move || {
+                let plan = plan(&consumer, &asked, &from)?;
+                consumer.assign(&plan.begin)?;
+                Ok::<_, KafkaError>((consumer, plan))
+            })
+            .await
+            .map_err(|_| ReadError::Ended)??;
+            let unread = plan.ends.into_iter();
+            ends.extend(unread.map(|(partition, end)| ((name.clone(), partition), end)));
+            let sender = sender.clone();
+            std::thread::Builder::new()
+                .name(format!("read {name}"))
+                .spawn(move || read(&consumer, &name, &sender))
+                .map_err(|_| ReadError::Ended)?;
+        }
+        Ok(Self {
+            items,
+            kafka: kafka.clone(),
+            codec,
+            ends,
+            not_before,
+        })
     }
 
     /// The next event. Cancel-safe: a future that is dropped loses none.
@@ -70,11 +134,170 @@ impl Reader {
     /// [`ReadError::Poison`] for a record that is no event, after which reading goes on; any other
     /// ends the reader.
     pub async fn next(&mut self) -> Result<Envelope<AnyEvent>, ReadError> {
-        Err(ReadError::Ended)
+        loop {
+            if let Some(read) = self.step().await {
+                return read;
+            }
+        }
+    }
+
+    /// The next event of those that were there when the reader was opened; none when all of them
+    /// have been read. Cancel-safe.
+    pub async fn next_present(&mut self) -> Option<Result<Envelope<AnyEvent>, ReadError>> {
+        while !self.caught_up() {
+            if let Some(read) = self.step().await {
+                return Some(read);
+            }
+        }
+        None
     }
 
     /// Whether everything that was there when the reader was opened has been read.
     pub fn caught_up(&self) -> bool {
-        self.caught_up
+        self.ends.is_empty()
+    }
+
+    async fn step(&mut self) -> Option<Result<Envelope<AnyEvent>, ReadError>> {
+        match self.items.recv().await {
+            None => Some(Err(ReadError::Ended)),
+            Some(Item::Failed(error)) => Some(Err(error.into())),
+            Some(Item::End(topic, partition)) => {
+                self.ends.remove(&(topic, partition));
+                None
+            }
+            Some(Item::Record(raw)) => {
+                let place = (raw.origin.topic.clone(), raw.origin.partition);
+                if self
+                    .ends
+                    .get(&place)
+                    .is_some_and(|end| raw.origin.offset + 1 >= *end)
+                {
+                    self.ends.remove(&place);
+                }
+                if self.not_before.is_some_and(|time| raw.timestamp < time) {
+                    return None;
+                }
+                let origin = raw.origin.clone();
+                let read = decode(&self.kafka, &self.codec, raw);
+                Some(read.map_err(|poison| ReadError::Poison { origin, poison }))
+            }
+        }
+    }
+}
+
+/// The event in a record of any topic of the product.
+pub(crate) fn decode(
+    kafka: &Kafka,
+    codec: &Codec,
+    raw: RawRecord,
+) -> Result<Envelope<AnyEvent>, Poison> {
+    let name = raw.origin.topic.strip_prefix(&kafka.prefix);
+    let name = name.unwrap_or(&raw.origin.topic);
+    let event = safely(|| AnyEvent::decode(codec, name, raw.payload()))??;
+    Ok(Envelope {
+        event,
+        timestamp: raw.timestamp,
+        trace: raw.trace(),
+        origin: raw.origin,
+        rebuilding: false,
+    })
+}
+
+/// A consumer that never joins a group; librdkafka wants a group's name all the same.
+fn consumer(kafka: &Kafka) -> KafkaResult<BaseConsumer<Quiet>> {
+    let group = format!("{}reader-{}", kafka.prefix, uuid::Uuid::new_v4());
+    kafka
+        .consumer(
+            &group,
+            &[
+                ("enable.partition.eof", "true"),
+                ("queued.max.messages.kbytes", "16384"),
+            ],
+        )
+        .create_with_context(Quiet)
+}
+
+/// Where to begin with each partition of a topic, and where those end that have more to read.
+struct Plan {
+    begin: TopicPartitionList,
+    ends: Vec<(i32, i64)>,
+}
+
+fn plan(consumer: &BaseConsumer<Quiet>, topic: &str, from: &From) -> KafkaResult<Plan> {
+    let metadata = consumer.fetch_metadata(Some(topic), ANSWER_WITHIN)?;
+    let described = metadata.topics().first().ok_or(KafkaError::Canceled)?;
+    let partitions: HashSet<i32> = described.partitions().iter().map(|p| p.id()).collect();
+    let times = match from {
+        From::Time(time) => offsets_at(consumer, topic, &partitions, *time)?,
+        _ => HashMap::new(),
+    };
+    let mut plan = Plan {
+        begin: TopicPartitionList::new(),
+        ends: Vec::new(),
+    };
+    for partition in partitions {
+        let (low, high) = consumer.fetch_watermarks(topic, partition, ANSWER_WITHIN)?;
+        let begin = match from {
+            From::Beginning => low,
+            From::End => high,
+            From::Time(_) => times.get(&partition).copied().unwrap_or(high),
+            From::Offset(offset) => *offset,
+            From::Positions(positions) => positions
+                .get(&(topic.to_owned(), partition))
+                .copied()
+                .unwrap_or(high),
+        };
+        let begin = begin.clamp(low, high);
+        plan.begin
+            .add_partition_offset(topic, partition, Offset::Offset(begin))?;
+        if begin < high {
+            plan.ends.push((partition, high));
+        }
+    }
+    Ok(plan)
+}
+
+/// The first offset of each partition stamped at or after `time`, where there is one.
+fn offsets_at(
+    consumer: &BaseConsumer<Quiet>,
+    topic: &str,
+    partitions: &HashSet<i32>,
+    time: i64,
+) -> KafkaResult<HashMap<i32, i64>> {
+    let mut asked = TopicPartitionList::new();
+    for partition in partitions {
+        asked.add_partition_offset(topic, *partition, Offset::Offset(time))?;
+    }
+    let found = consumer.offsets_for_times(asked, ANSWER_WITHIN)?;
+    let offsets = found.elements();
+    let offsets = offsets.iter().filter_map(|element| match element.offset() {
+        Offset::Offset(offset) => Some((element.partition(), offset)),
+        _ => None,
+    });
+    Ok(offsets.collect())
+}
+
+/// A topic's thread: until the reader is dropped.
+fn read(consumer: &BaseConsumer<Quiet>, topic: &str, sender: &mpsc::Sender<Item>) {
+    while !sender.is_closed() {
+        let item = match consumer.poll(LOOK_EVERY) {
+            None => continue,
+            Some(Ok(record)) if record.topic() == topic => Item::Record(RawRecord::of(&record)),
+            Some(Ok(_)) => continue,
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                Item::End(topic.to_owned(), partition)
+            }
+            Some(Err(error)) => {
+                let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+                if !fatal && is_passing(&error) {
+                    tracing::debug!(%error, topic, "consumer error, going on");
+                    continue;
+                }
+                Item::Failed(error)
+            }
+        };
+        if sender.blocking_send(item).is_err() {
+            return;
+        }
     }
 }

@@ -30,6 +30,16 @@ pub struct Wanted {
     pub retention: Duration,
 }
 
+impl Wanted {
+    fn max_message_bytes(&self) -> &'static str {
+        if self.name.ends_with(".dead") {
+            "2097152"
+        } else {
+            "1048588"
+        }
+    }
+}
+
 /// What became of a wanted topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -99,6 +109,8 @@ pub async fn create(kafka: &Kafka) -> Result<Vec<(String, Outcome)>, KafkaError>
                 TopicReplication::Fixed(kafka.replication),
             )
             .set("retention.ms", retention)
+            // A dead letter is its record and some headers: it must fit where the record did.
+            .set("max.message.bytes", topic.max_message_bytes())
         })
         .collect();
     let options = AdminOptions::new()
