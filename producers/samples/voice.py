@@ -1,4 +1,4 @@
-"""Kokoro-82M, a neural voice in many languages: text in, samples out. The same text and voice always give the same samples."""
+"""Kokoro-82M, a neural voice in many languages. The same text and voice always give the same samples."""
 
 import json
 from importlib.resources import files
