@@ -1,6 +1,6 @@
 # Every target is a line or two onto cargo or a script.
 .DEFAULT_GOAL := help
-.PHONY: demo test lint bench models help
+.PHONY: demo test lint bench models train help
 
 demo: models ## Play a sales call through the whole pipeline (ARGS="FILE.wav --speed 4" are passed on)
 	@cargo run --release -- demo $(ARGS)
@@ -22,6 +22,9 @@ bench: models ## Measure what docs/figures.md reports (ARGS are passed on)
 models: ## Fetch and convert the models, once
 	@scripts/setup demo
 	@python3 models/setup.py
+
+train: models ## Train the insights model's heads on models/data anew
+	@OMP_NUM_THREADS=1 $$(scripts/venv models/training/requirements.txt) models/training/train.py
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10

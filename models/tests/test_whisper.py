@@ -1,6 +1,6 @@
 """The Whisper converter, on a tiny model with random weights: format, graphs, errors.
 
-    python -m unittest discover --start-directory models/tests     (in the environment of tests/requirements.txt)
+    python -m unittest discover -s models/tests -t models     (in the environment of tests/python/models.txt)
 """
 
 import json
