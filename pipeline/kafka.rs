@@ -207,17 +207,13 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
-/// Forwards a line of librdkafka to the log.
+/// Forwards a line of librdkafka to the log. What it calls an error is mostly a broker that went
+/// away, which it mends itself; what it cannot mend comes back as the error of a call.
 pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
-    match level {
-        RDKafkaLogLevel::Emerg
-        | RDKafkaLogLevel::Alert
-        | RDKafkaLogLevel::Critical
-        | RDKafkaLogLevel::Error => {
-            tracing::error!(target: "librdkafka", facility, text, "client");
-        }
-        RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, text, "client"),
-        _ => tracing::debug!(target: "librdkafka", facility, text, "client"),
+    if level as i32 <= RDKafkaLogLevel::Warning as i32 && facility != "FAIL" {
+        tracing::warn!(target: "librdkafka", facility, text, "client");
+    } else {
+        tracing::debug!(target: "librdkafka", facility, text, "client");
     }
 }
 

@@ -23,6 +23,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long a single question to the brokers may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
+/// Pause before asking brokers again that are not ready.
+const PAUSE: Duration = Duration::from_millis(250);
+
 /// Where a reader begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum From {
@@ -102,15 +105,7 @@ impl Reader {
         let (sender, items) = mpsc::channel(AHEAD);
         let mut ends = HashMap::new();
         for name in names {
-            let consumer = consumer(kafka)?;
-            let (asked, from) = (name.clone(), from.clone());
-            let (consumer, plan) = tokio::task::spawn_blocking(move || {
-                let plan = plan(&consumer, &asked, &from)?;
-                consumer.assign(&plan.begin)?;
-                Ok::<_, KafkaError>((consumer, plan))
-            })
-            .await
-            .map_err(|_| ReadError::Ended)??;
+            let (consumer, plan) = begin(kafka, &name, &from).await?;
             let unread = plan.ends.into_iter();
             ends.extend(unread.map(|(partition, end)| ((name.clone(), partition), end)));
             let sender = sender.clone();
@@ -215,6 +210,35 @@ fn consumer(kafka: &Kafka) -> KafkaResult<BaseConsumer<Quiet>> {
             ],
         )
         .create_with_context(Quiet)
+}
+
+/// A consumer of all partitions of a topic; waits until the brokers can tell where they begin.
+async fn begin(
+    kafka: &Kafka,
+    topic: &str,
+    from: &From,
+) -> Result<(BaseConsumer<Quiet>, Plan), ReadError> {
+    let mut consumer = consumer(kafka)?;
+    loop {
+        let (asked, from) = (topic.to_owned(), from.clone());
+        let asking = tokio::task::spawn_blocking(move || {
+            let plan = plan(&consumer, &asked, &from);
+            (consumer, plan)
+        });
+        let (back, plan) = asking.await.map_err(|_| ReadError::Ended)?;
+        match plan {
+            Ok(plan) => {
+                back.assign(&plan.begin)?;
+                return Ok((back, plan));
+            }
+            Err(error) if is_passing(&error) => {
+                tracing::warn!(topic, %error, "kafka is not ready, trying again");
+                consumer = back;
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Where to begin with each partition of a topic, and where those end that have more to read.

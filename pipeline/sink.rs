@@ -163,6 +163,10 @@ impl<S: Sink> Driver<S> {
         let places = match change {
             Change::Assigned(places) => {
                 tracing::info!(stage = S::NAME, ?places, "partitions assigned");
+                if places.is_empty() {
+                    // The group waits for an answer even when there is nothing to take.
+                    self.group.assign(&HashMap::new()).map_err(refused::<S>)?;
+                }
                 self.arrivals.extend(places);
                 return Ok(());
             }

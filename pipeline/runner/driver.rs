@@ -231,6 +231,10 @@ impl<S: Stage> Driver<S> {
         match change {
             Change::Assigned(places) => {
                 tracing::info!(stage = S::NAME, partitions = ?numbers(&places), "partitions assigned");
+                if places.is_empty() {
+                    // The group waits for an answer even when there is nothing to take.
+                    self.kafka(|driver| driver.group.assign(&HashMap::new()))?;
+                }
                 self.state.arrivals.extend(places);
             }
             Change::Revoked(places) => {

@@ -20,7 +20,7 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{
     BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
 };
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
@@ -125,8 +125,12 @@ impl Group {
 
     /// The next record that is at hand, if any.
     pub fn poll(&mut self) -> KafkaResult<Option<RawRecord>> {
+        // A poll that meets an event of another kind gives nothing, though records may lie behind
+        // it, and no wake-up comes for those: only a second poll without result is the end.
+        let mut polls = 0;
         loop {
             match self.consumer()?.poll(Duration::ZERO) {
+                None if polls == 0 => polls += 1,
                 None => return Ok(None),
                 Some(Ok(record)) => {
                     let raw = RawRecord::of(&record);
@@ -342,6 +346,10 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        // Every error of a poll comes here too, the end of a partition among them.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
         tracing::warn!(stage = self.stage, %error, reason, "kafka does not answer, trying on");
     }
 
