@@ -184,8 +184,11 @@ impl Group {
         let list = begin(starts)?;
         let consumer = self.consumer()?;
         consumer.incremental_assign(&list)?;
+        // A partition that was paused when it was given away is still paused when it comes back.
         if self.paused {
             consumer.pause(&list)?;
+        } else {
+            consumer.resume(&list)?;
         }
         for place in starts.keys() {
             self.silences.insert(place.clone(), Silence::new());

@@ -9,7 +9,7 @@ use rdkafka::Message;
 use rdkafka::message::Headers;
 use schemas::{AnyEvent, Body};
 
-use crate::scene::{DEADLINE, PARTITIONS, Scene, calls, ended, started, stories, utterance};
+use crate::scene::{DEADLINE, Scene, calls, ended, started, stories, utterance};
 use crate::stages::Counter;
 
 async fn scene() -> Scene {
@@ -172,8 +172,6 @@ async fn poison_goes_to_the_dead_letters_with_where_it_came_from() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_poison_stops_the_stage_before_anything_is_committed() {
     let scene = scene().await;
-    let producer = scene.write_raw(0, "x", b"no event");
-    producer.await;
     let writes = (0..250).map(|_| scene.write_raw(0, "x", b"no event"));
     futures::future::join_all(writes).await;
     let error = scene.run(Counter::default()).ended().await.unwrap_err();
@@ -273,5 +271,4 @@ async fn two_instances_share_partitions_and_hand_over_when_one_leaves() {
     assert_eq!(output.len(), events.len());
     assert_eq!(stories(&output), stories(&scene.undisturbed(&events).await));
     second.stop().await.unwrap();
-    assert_eq!(scene.committed("counter").await.len(), PARTITIONS as usize);
 }
