@@ -4,4 +4,6 @@ pub mod coaching;
 pub mod gateway;
 pub mod insights;
 pub mod onnx;
+pub mod registry;
+pub mod reporting;
 pub mod transcription;

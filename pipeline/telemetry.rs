@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 use crate::TraceContext;
 use crate::config::Section;
@@ -112,10 +113,26 @@ pub enum TelemetryError {
 /// # Errors
 /// [`TelemetryError::Logging`] the second time in a process.
 pub fn log(settings: &TelemetrySettings) -> Result<(), TelemetryError> {
+    log_with(settings, std::io::stderr)
+}
+
+/// Sends log lines to a file from now on, for a command that has the terminal for itself.
+///
+/// # Errors
+/// [`TelemetryError::Logging`] the second time in a process.
+pub fn log_to(settings: &TelemetrySettings, file: std::fs::File) -> Result<(), TelemetryError> {
+    log_with(settings, Arc::new(file))
+}
+
+fn log_with<W>(settings: &TelemetrySettings, writer: W) -> Result<(), TelemetryError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
     let filter = EnvFilter::new(&settings.log.0);
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_ansi(false)
+        .with_writer(writer);
     let done = match settings.format {
         LogFormat::Text => lines.with_target(false).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),

@@ -2,5 +2,6 @@
 
 pub mod audio;
 pub mod call;
+pub mod samples;
 pub mod transcript;
 pub mod wav;

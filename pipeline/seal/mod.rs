@@ -5,6 +5,7 @@
 mod database;
 mod key;
 mod memory;
+mod settings;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +15,7 @@ use futures::future::BoxFuture;
 pub use database::DatabaseKeys;
 pub use key::{CallKey, Field, MasterKey};
 pub use memory::MemoryKeys;
+pub use settings::SealSettings;
 
 /// Why content cannot be sealed or opened.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +50,20 @@ pub enum SealError {
         "the master key must be 32 bytes in base64, for example from `openssl rand -base64 32`"
     )]
     BadMasterKey,
+    /// No master key is configured.
+    #[error(
+        "no master key: set SALES_COACH_MASTER_KEY, or [seal] master_key_file, to 32 bytes in \
+         base64, for example from `openssl rand -base64 32`"
+    )]
+    NoMasterKey,
+    /// The master key's file cannot be read.
+    #[error("master key file {}: {cause}", path.display())]
+    MasterKeyFile {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
     /// The key store did not answer; it may later.
     #[error("key store: {0}")]
     Store(#[source] anyhow::Error),
