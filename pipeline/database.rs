@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::Migrator;
-use sqlx::{AnyConnection, AnyPool, Executor};
+use sqlx::{AnyConnection, AnyPool, Connection, Executor};
 
 use crate::StageError;
 use crate::config::{DatabaseUrl, Section};
@@ -121,30 +121,28 @@ pub async fn connect_once(settings: &DatabaseSettings) -> Result<AnyPool, Databa
         url: settings.url.to_string(),
         cause,
     };
-    let url = settings.url.reveal();
-    let pool = AnyPoolOptions::new().acquire_timeout(ACQUIRE);
-    let Some(file) = url.strip_prefix("sqlite:") else {
-        let pool = pool.max_connections(settings.connections);
-        return pool.connect(url).await.map_err(refused);
+    let (url, in_memory) = match settings.url.reveal().strip_prefix("sqlite:") {
+        Some(file) => sqlite_url(file)?,
+        None => (settings.url.reveal().to_owned(), false),
     };
-    make_folder(file)?;
-    let mut url = url.to_owned();
-    if !file.contains("mode=") && !file.contains(":memory:") {
-        url += if file.contains('?') {
-            "&mode=rwc"
-        } else {
-            "?mode=rwc"
-        };
+    // A pool hides why it cannot connect behind its own timeout: ask once without it.
+    let mut first = AnyConnection::connect(&url).await.map_err(refused)?;
+    let dialect = of_url(&url);
+    prepare(&mut first, dialect).await.map_err(refused)?;
+    if !in_memory {
+        first.close().await.map_err(refused)?;
     }
-    let in_memory = file.contains(":memory:") || file.contains("mode=memory");
     // A database in memory is gone with its connection, and another connection is another one.
     let connections = if in_memory { 1 } else { settings.connections };
-    pool.max_connections(connections)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .after_connect(|connection, _| Box::pin(prepare_sqlite(connection)))
-        .connect(&url)
-        .await
+    let pool = AnyPoolOptions::new()
+        .acquire_timeout(ACQUIRE)
+        .max_connections(connections);
+    let pool = match dialect {
+        Dialect::Sqlite => pool.idle_timeout(None).max_lifetime(None),
+        Dialect::Postgres => pool,
+    };
+    pool.after_connect(move |connection, _| Box::pin(prepare(connection, dialect)))
+        .connect_lazy(&url)
         .map_err(refused)
 }
 
@@ -166,10 +164,14 @@ pub async fn migrate(
 
 /// Which database a pool is connected to.
 pub fn dialect(pool: &AnyPool) -> Dialect {
-    match pool.connect_options().database_url.scheme() {
-        "sqlite" => Dialect::Sqlite,
-        _ => Dialect::Postgres,
+    of_url(pool.connect_options().database_url.as_str())
+}
+
+fn of_url(url: &str) -> Dialect {
+    if url.starts_with("sqlite:") {
+        return Dialect::Sqlite;
     }
+    Dialect::Postgres
 }
 
 /// Whether the same statement may succeed later: the server is gone or overloaded, the file is
@@ -231,22 +233,36 @@ fn is_of_data(error: &dyn sqlx::error::DatabaseError) -> bool {
     code.starts_with("22") || code.starts_with("23")
 }
 
-fn make_folder(file: &str) -> Result<(), DatabaseError> {
-    let file = file.split('?').next().unwrap_or_default();
-    let file = file.strip_prefix("//").unwrap_or(file);
-    let folder = Path::new(file).parent();
-    let Some(folder) = folder.filter(|folder| !folder.as_os_str().is_empty()) else {
-        return Ok(());
+/// The URL of a SQLite file that is made when it is missing, its folder made now; and whether it
+/// is in memory only.
+fn sqlite_url(file: &str) -> Result<(String, bool), DatabaseError> {
+    let in_memory = file.contains(":memory:") || file.contains("mode=memory");
+    if in_memory {
+        return Ok((format!("sqlite:{file}"), true));
+    }
+    let path = file.split('?').next().unwrap_or_default();
+    let path = path.strip_prefix("//").unwrap_or(path);
+    let folder = Path::new(path).parent();
+    if let Some(folder) = folder.filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(|cause| DatabaseError::Folder {
+            folder: folder.display().to_string(),
+            cause,
+        })?;
+    }
+    let mode = match (file.contains("mode="), file.contains('?')) {
+        (true, _) => "",
+        (false, true) => "&mode=rwc",
+        (false, false) => "?mode=rwc",
     };
-    std::fs::create_dir_all(folder).map_err(|cause| DatabaseError::Folder {
-        folder: folder.display().to_string(),
-        cause,
-    })
+    Ok((format!("sqlite:{file}{mode}"), false))
 }
 
-/// Readers do not wait for writers, writers wait for each other, what is committed survives a
+/// On SQLite, readers do not wait for writers, writers wait for each other, what is committed survives a
 /// crash of the machine (offsets are committed on its strength), what is deleted is overwritten.
-async fn prepare_sqlite(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+async fn prepare(connection: &mut AnyConnection, dialect: Dialect) -> Result<(), sqlx::Error> {
+    if dialect == Dialect::Postgres {
+        return Ok(());
+    }
     for pragma in [
         "PRAGMA busy_timeout = 5000",
         "PRAGMA journal_mode = WAL",

@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod outbox;
 pub mod producer;
 pub mod reader;
+pub mod registry;
 pub mod runner;
 pub mod seal;
 pub mod sink;

@@ -16,6 +16,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+use crate::database::DatabaseSettings;
+use crate::kafka::Kafka;
+use crate::registry::RegistrySettings;
+use crate::runner;
+use crate::seal::SealSettings;
+use crate::telemetry::TelemetrySettings;
+
 pub use error::{ConfigError, ConfigErrors};
 pub use secret::{DatabaseUrl, Secret};
 pub use section::{ConfigSection, Section};
@@ -31,6 +38,25 @@ const SHORT: [(&str, &str); 2] = [
     ("SALES_COACH_MASTER_KEY", "seal.master_key"),
     ("SALES_COACH_CACHE", "models.folder"),
 ];
+
+/// The sections of every process; stages and the gateway bring their own.
+pub const SECTIONS: [ConfigSection; 7] = [
+    ConfigSection::of::<Kafka>(),
+    ConfigSection::of::<runner::Settings>(),
+    ConfigSection::of::<DatabaseSettings>(),
+    ConfigSection::of::<SealSettings>(),
+    ConfigSection::of::<RegistrySettings>(),
+    ConfigSection::of::<TelemetrySettings>(),
+    ConfigSection::of::<ModelSettings>(),
+];
+
+impl Section for Kafka {
+    const NAME: &'static str = "kafka";
+}
+
+impl Section for runner::Settings {
+    const NAME: &'static str = "runner";
+}
 
 /// The settings of one process, as they were written; [`Config::section`] gives them types.
 #[derive(Clone, Default)]

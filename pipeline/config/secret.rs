@@ -4,14 +4,14 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// What is shown in place of a secret.
-const HIDDEN: &str = "***";
-
 /// A secret: shown as `***` wherever it is printed, logged or serialized.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
+    /// What is shown in place of a secret.
+    pub const HIDDEN: &str = "***";
+
     /// A secret of that text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
@@ -25,13 +25,13 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(HIDDEN)
+        f.write_str(Self::HIDDEN)
     }
 }
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(HIDDEN)
+        serializer.serialize_str(Self::HIDDEN)
     }
 }
 
@@ -84,7 +84,9 @@ impl fmt::Display for DatabaseUrl {
         for (index, pair) in query.iter().flat_map(|q| q.split('&')).enumerate() {
             f.write_str(if index == 0 { "?" } else { "&" })?;
             match pair.split_once('=') {
-                Some((key, _)) if key.contains("password") => write!(f, "{key}={HIDDEN}")?,
+                Some((key, _)) if key.contains("password") => {
+                    write!(f, "{key}={}", Secret::HIDDEN)?
+                }
                 _ => f.write_str(pair)?,
             }
         }

@@ -258,3 +258,21 @@ fn options_of_a_command_go_before_the_environment() {
         2
     );
 }
+
+#[test]
+fn secrets_among_librdkafkas_own_settings_are_hidden_too() {
+    let text = "[kafka.options]\n'sasl.password' = 'hush'\n'sasl.username' = 'coach'\n[seal]\nmaster_key = 'hush'\n";
+    let options = "{ 'ssl.key.password' = 'hush', 'client.rack' = 'a' }";
+    let config = load(text, &[("SALES_COACH__KAFKA__OPTIONS", options)]).unwrap();
+    let shown = config.show(&SECTIONS).unwrap();
+    assert!(
+        !shown.contains("hush") && shown.contains("\"client.rack\" = \"a\""),
+        "{shown}"
+    );
+    let config = load(text, &[]).unwrap();
+    let shown = config.show(&SECTIONS).unwrap();
+    assert!(
+        !shown.contains("hush") && shown.contains("\"sasl.username\" = \"coach\""),
+        "{shown}"
+    );
+}

@@ -1,0 +1,135 @@
+//! Keeps every event in the database, and the ledger of which calls are complete.
+
+mod batch;
+mod stretches;
+mod summary;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use pipeline::database::{self, DatabaseError, Dialect};
+use pipeline::{Deps, Envelope, Sink, StageError};
+use schemas::{AnyEvent, Topic, topics};
+use serde::{Deserialize, Serialize};
+use sqlx::{Any, AnyPool, AssertSqlSafe, Row, Transaction};
+
+use batch::Batch;
+use stretches::Stretches;
+pub use summary::{Summary, summary};
+use table::{Table, bind};
+
+/// Section `reporting`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// A call that has not ended counts as timed out once other calls' events are so much
+    /// younger than its last, in seconds.
+    pub timeout_s: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        // As long as the runner remembers a silent call ([runner] call_timeout_s).
+        Self {
+            timeout_s: 4 * 60 * 60,
+        }
+    }
+}
+
+/// The sink of every topic.
+pub struct Reporting {
+    pool: AnyPool,
+}
+
+/// Where audio that arrived is counted. `LOCK` also gives what was counted before.
+const AUDIO: Table = Table {
+    name: "audio_received",
+    columns: &["call_id", "tenant", "stretches", "received_ms"],
+    conflict: "ON CONFLICT (call_id) DO UPDATE SET \
+        stretches = excluded.stretches, received_ms = excluded.received_ms",
+};
+const LOCK: Table = Table {
+    name: AUDIO.name,
+    columns: AUDIO.columns,
+    conflict: "ON CONFLICT (call_id) DO UPDATE SET tenant = excluded.tenant \
+        RETURNING call_id, stretches",
+};
+
+impl Sink for Reporting {
+    const NAME: &'static str = "reporting";
+    const TOPICS: &'static [Topic] = topics::ALL;
+    type Settings = Settings;
+
+    async fn open(settings: Settings, deps: &Deps) -> anyhow::Result<Self> {
+        Ok(Self::connect(settings, deps.database.clone()).await?)
+    }
+
+    async fn write(&self, batch: &[Envelope<AnyEvent>]) -> Result<(), StageError> {
+        let batch = Batch::of(batch);
+        self.write_batch(batch).await.map_err(database::stage_error)
+    }
+}
+
+impl Reporting {
+    /// The sink on that database, its tables up to date.
+    ///
+    /// # Errors
+    /// When the tables cannot be made.
+    pub async fn connect(settings: Settings, pool: AnyPool) -> Result<Self, DatabaseError> {
+        let migrations = sqlx::migrate!("./reporting/migrations");
+        database::migrate(&pool, Self::NAME, migrations).await?;
+        sqlx::query(
+            "INSERT INTO ledger_rules (only, timeout_ms) VALUES (1, $1) \
+             ON CONFLICT (only) DO UPDATE SET timeout_ms = excluded.timeout_ms",
+        )
+        .bind(i64::from(settings.timeout_s) * 1000)
+        .execute(&pool)
+        .await?;
+        Ok(Self { pool })
+    }
+
+    async fn write_batch(&self, mut batch: Batch) -> Result<(), sqlx::Error> {
+        let mut transaction = match database::dialect(&self.pool) {
+            // Waits for other writers here, not half way through.
+            Dialect::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await?,
+            Dialect::Postgres => self.pool.begin().await?,
+        };
+        for (table, take) in batch::TABLES {
+            let rows = take(&mut batch);
+            table.insert(&mut transaction, rows).await?;
+        }
+        count_audio(&mut transaction, batch).await?;
+        transaction.commit().await
+    }
+}
+
+/// Merges audio that arrived into what had arrived before.
+async fn count_audio(
+    transaction: &mut Transaction<'static, Any>,
+    batch: Batch,
+) -> Result<(), sqlx::Error> {
+    let mut rows = Vec::with_capacity(batch.audio.len());
+    let lock = LOCK.statement(1);
+    for (call, (tenant, mut stretches)) in batch.audio {
+        let row = vec![
+            call.as_str().into(),
+            tenant.as_str().into(),
+            "".into(),
+            0_i64.into(),
+        ];
+        let query = sqlx::query(AssertSqlSafe(lock.as_str()));
+        let query = row.into_iter().fold(query, bind);
+        let before: String = query.fetch_one(&mut **transaction).await?.try_get(1)?;
+        let before: Stretches = before
+            .parse()
+            .map_err(|error: String| sqlx::Error::Decode(error.into()))?;
+        stretches.merge(&before);
+        rows.push(vec![
+            call.into(),
+            tenant.into(),
+            stretches.to_string().into(),
+            stretches.length().into(),
+        ]);
+    }
+    AUDIO.insert(transaction, rows).await.map(|_| ())
+}
