@@ -58,7 +58,14 @@ const fn stage<S: Stage>() -> Entry {
         section: ConfigSection::of_stage::<S>(),
         run: |process| {
             async move {
-                let Process { config, kafka, runner, deps, health, shutdown } = process;
+                let Process {
+                    config,
+                    kafka,
+                    runner,
+                    deps,
+                    health,
+                    shutdown,
+                } = process;
                 let part = health.part(S::NAME);
                 let stage = S::open(config.section(S::NAME)?, &deps).await?;
                 kafka.wait_until_reachable().await?;
@@ -76,7 +83,14 @@ const fn sink<S: Sink>() -> Entry {
         section: ConfigSection::of_sink::<S>(),
         run: |process| {
             async move {
-                let Process { config, kafka, runner, deps, health, shutdown } = process;
+                let Process {
+                    config,
+                    kafka,
+                    runner,
+                    deps,
+                    health,
+                    shutdown,
+                } = process;
                 let part = health.part(S::NAME);
                 let sink = S::open(config.section(S::NAME)?, &deps).await?;
                 kafka.wait_until_reachable().await?;
@@ -90,10 +104,20 @@ const fn sink<S: Sink>() -> Entry {
 
 fn gateway(process: Process) -> BoxFuture<'static, anyhow::Result<()>> {
     async move {
-        let Process { config, kafka, deps, health, shutdown, .. } = process;
+        let Process {
+            config,
+            kafka,
+            deps,
+            health,
+            shutdown,
+            ..
+        } = process;
         let settings = config.section(gateway::Settings::NAME)?;
         kafka.wait_until_reachable().await?;
-        Ok(Gateway::open(settings, deps, kafka, health, shutdown).await?.run().await?)
+        Ok(Gateway::open(settings, deps, kafka, health, shutdown)
+            .await?
+            .run()
+            .await?)
     }
     .boxed()
 }

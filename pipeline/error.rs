@@ -64,10 +64,7 @@ impl From<SealError> for StageError {
             SealError::NoKey(_) => Self::Skip("erased"),
             SealError::Broken { .. } => Self::Poison(Poison::new("seal", error)),
             SealError::Store(_) => Self::transient(error),
-            SealError::WrongMasterKey { .. }
-            | SealError::BadMasterKey
-            | SealError::NoMasterKey
-            | SealError::MasterKeyFile { .. } => Self::fatal(error),
+            SealError::WrongMasterKey { .. } | SealError::BadMasterKey => Self::fatal(error),
         }
     }
 }

@@ -56,10 +56,6 @@ impl Default for Kafka {
     }
 }
 
-impl crate::config::Section for Kafka {
-    const NAME: &'static str = "kafka";
-}
-
 impl fmt::Debug for Kafka {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kafka")

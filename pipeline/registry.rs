@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
+use futures::future::{BoxFuture, FutureExt};
 use reqwest::{Client, RequestBuilder, StatusCode};
 use schemas::{Codec, CodecError, Topic, topics};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::config::{Secret, Section};
+use crate::{Poison, SchemaSource, StageError};
 
 /// The API's own media type.
 const MEDIA: &str = "application/vnd.schemaregistry.v1+json";
@@ -122,6 +124,19 @@ pub struct SchemaRegistry {
 struct Problem {
     error_code: i64,
     message: String,
+}
+
+impl SchemaSource for SchemaRegistry {
+    fn schema(&self, id: u32) -> BoxFuture<'_, Result<String, StageError>> {
+        async move {
+            let asked = SchemaRegistry::schema(self, id).await;
+            asked.map_err(|error| match error.is_transient() {
+                true => StageError::transient(error),
+                false => Poison::new("schema", error).into(),
+            })
+        }
+        .boxed()
+    }
 }
 
 impl SchemaRegistry {

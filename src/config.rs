@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use consumers::registry;
 use pipeline::config::{Config, ConfigSection, ModelSettings};
 use pipeline::database::DatabaseSettings;
+use pipeline::registry::RegistrySettings;
 use pipeline::seal::SealSettings;
 use pipeline::telemetry::TelemetrySettings;
 use pipeline::{Kafka, runner};
@@ -29,6 +30,7 @@ enum Command {
 pub fn sections() -> Vec<ConfigSection> {
     let common = [
         ConfigSection::of::<Kafka>(),
+        ConfigSection::of::<RegistrySettings>(),
         ConfigSection::of::<DatabaseSettings>(),
         ConfigSection::of::<SealSettings>(),
         ConfigSection::of::<ModelSettings>(),

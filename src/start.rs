@@ -6,7 +6,9 @@ use std::sync::Arc;
 use anyhow::Context;
 use pipeline::config::Config;
 use pipeline::database::{self, DatabaseSettings};
+use pipeline::deps::SchemaSource;
 use pipeline::producer::Producer;
+use pipeline::registry::{RegistrySettings, SchemaRegistry};
 use pipeline::runner;
 use pipeline::seal::{DatabaseKeys, SealSettings};
 use pipeline::telemetry::{self, TelemetrySettings};
@@ -62,12 +64,19 @@ pub fn runner(config: &Config) -> anyhow::Result<runner::Settings> {
     Ok(config.section("runner")?)
 }
 
-/// The codec.
+/// The codec, and the schema registry whose ids it writes when one is configured; waits while the
+/// registry is away.
 ///
 /// # Errors
-/// When a compiled-in schema is broken.
-pub async fn codec(_: &Config) -> anyhow::Result<Arc<Codec>> {
-    Ok(Arc::new(Codec::new()?))
+/// When the registry refuses us or the schemas.
+pub async fn codec(config: &Config) -> anyhow::Result<(Arc<Codec>, Option<Arc<SchemaRegistry>>)> {
+    let codec = Arc::new(Codec::new()?);
+    let settings: RegistrySettings = config.section("registry")?;
+    let Some(registry) = SchemaRegistry::open(&settings)? else {
+        return Ok((codec, None));
+    };
+    registry.assign_all(&codec, &kafka(config)?.prefix).await?;
+    Ok((codec, Some(Arc::new(registry))))
 }
 
 /// Seals with the configured master key and the database's data keys; waits while the database is
@@ -77,7 +86,7 @@ pub async fn codec(_: &Config) -> anyhow::Result<Arc<Codec>> {
 /// When there is no master key, or it is none, or the database refuses us for good.
 pub async fn sealer(config: &Config) -> anyhow::Result<(Sealer, sqlx::AnyPool)> {
     let settings: SealSettings = config.section("seal")?;
-    let master_key = settings.open()?;
+    let master_key = settings.master_key()?;
     let settings: DatabaseSettings = config.section("database")?;
     let pool = database::connect(&settings).await?;
     Ok((
@@ -91,11 +100,11 @@ pub async fn sealer(config: &Config) -> anyhow::Result<(Sealer, sqlx::AnyPool)> 
 /// # Errors
 /// As the parts above.
 pub async fn deps(config: &Config) -> anyhow::Result<Deps> {
-    let codec = codec(config).await?;
+    let (codec, registry) = codec(config).await?;
     let (sealer, database) = sealer(config).await?;
     Ok(Deps {
         codec,
-        registry: None,
+        registry: registry.map(|registry| registry as Arc<dyn SchemaSource>),
         sealer,
         cache: config.cache()?,
         metrics: telemetry::metrics()?,
@@ -111,7 +120,7 @@ pub async fn producer(config: &Config) -> anyhow::Result<(Producer, Sealer)> {
     let kafka = kafka(config)?;
     let (sealer, _) = sealer(config).await?;
     kafka.wait_until_reachable().await?;
-    let producer = Producer::new(&kafka, codec(config).await?)?;
+    let producer = Producer::new(&kafka, codec(config).await?.0)?;
     Ok((producer, sealer))
 }
 

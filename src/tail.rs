@@ -83,7 +83,7 @@ pub async fn run(args: Args, path: Option<&Path>) -> anyhow::Result<ExitCode> {
         false => None,
     };
     let cancel = shutdown::on_signal()?;
-    let codec = start::codec(&config).await?;
+    let (codec, _) = start::codec(&config).await?;
     let topics = [*topic];
     let mut reader = tokio::select! {
         reader = Reader::open(&kafka, codec, &topics, args.from.0.clone()) => reader?,

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::{Config, ConfigError, ConfigErrors, Secret, nested};
+use super::{Config, ConfigError, ConfigErrors, nested};
 use crate::{Sink, Stage};
 
 /// A section that some part of the program reads.

@@ -61,10 +61,6 @@ impl Default for Settings {
     }
 }
 
-impl crate::config::Section for Settings {
-    const NAME: &'static str = "runner";
-}
-
 impl Settings {
     pub(crate) fn commit_after(&self) -> Duration {
         Duration::from_millis(self.commit_ms)

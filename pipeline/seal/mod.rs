@@ -50,20 +50,6 @@ pub enum SealError {
         "the master key must be 32 bytes in base64, for example from `openssl rand -base64 32`"
     )]
     BadMasterKey,
-    /// No master key is configured.
-    #[error(
-        "no master key: set SALES_COACH_MASTER_KEY, or [seal] master_key_file, to 32 bytes in \
-         base64, for example from `openssl rand -base64 32`"
-    )]
-    NoMasterKey,
-    /// The master key's file cannot be read.
-    #[error("master key file {}: {cause}", path.display())]
-    MasterKeyFile {
-        /// The file.
-        path: std::path::PathBuf,
-        /// Why.
-        cause: std::io::Error,
-    },
     /// The key store did not answer; it may later.
     #[error("key store: {0}")]
     Store(#[source] anyhow::Error),

@@ -1,26 +1,9 @@
-<<<<<<< HEAD
-//! Config section `[seal]`.
-=======
 //! Where the master key is.
->>>>>>> 45b6328 (Ask a schema registry, and keep every call in the database)
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-<<<<<<< HEAD
-use super::{MasterKey, SealError};
-use crate::config::{Secret, Section};
-
-/// Config section `[seal]`: the master key, itself or in a file. Every process of an installation
-/// has the same; without it nothing that was sealed can be opened again.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SealSettings {
-    /// The master key: 32 bytes in base64. Goes before the file.
-    pub master_key: Secret,
-    /// File that holds the master key in base64.
-=======
 use super::MasterKey;
 use crate::config::{ConfigError, ConfigErrors, Secret, Section};
 
@@ -32,7 +15,6 @@ pub struct SealSettings {
     /// into a file that others read.
     pub master_key: Option<Secret>,
     /// A file that holds the master key.
->>>>>>> 45b6328 (Ask a schema registry, and keep every call in the database)
     pub master_key_file: Option<PathBuf>,
 }
 
@@ -44,25 +26,6 @@ impl SealSettings {
     /// The master key.
     ///
     /// # Errors
-<<<<<<< HEAD
-    /// [`SealError::NoMasterKey`] when none is configured, [`SealError::MasterKeyFile`] when its
-    /// file cannot be read, [`SealError::BadMasterKey`] when it is none.
-    pub fn open(&self) -> Result<MasterKey, SealError> {
-        if !self.master_key.reveal().is_empty() {
-            return MasterKey::from_base64(self.master_key.reveal());
-        }
-        let path = self
-            .master_key_file
-            .as_ref()
-            .ok_or(SealError::NoMasterKey)?;
-        let text = std::fs::read_to_string(path)
-            .map(zeroize::Zeroizing::new)
-            .map_err(|cause| SealError::MasterKeyFile {
-                path: path.clone(),
-                cause,
-            })?;
-        MasterKey::from_base64(&text)
-=======
     /// When none or both are set, the file cannot be read, or it is no key.
     pub fn master_key(&self) -> Result<MasterKey, ConfigErrors> {
         let wrong = |key: &str, text: String| ConfigError::new("configuration", key, text);
@@ -79,7 +42,8 @@ impl SealSettings {
                     .map_err(|error| wrong(key, format!("{name}: {error}")).into())
             }
             (None, None) => {
-                let text = "no master key: set SALES_COACH_MASTER_KEY or seal.master_key_file";
+                let text = "no master key: set SALES_COACH_MASTER_KEY or seal.master_key_file to 32 \
+                            bytes in base64, for example from `openssl rand -base64 32`";
                 Err(wrong("seal.master_key", text.to_owned()).into())
             }
             (Some(_), Some(_)) => {
@@ -121,6 +85,5 @@ mod tests {
             short.contains("seal.master_key: ") && !short.contains("c2hv"),
             "{short}"
         );
->>>>>>> 45b6328 (Ask a schema registry, and keep every call in the database)
     }
 }

@@ -129,6 +129,8 @@ fn configure(
         .open(&key)?;
         file.write_all(MasterKey::generate().as_bytes())?;
     }
+    let key = std::fs::read_to_string(&key)
+        .with_context(|| format!("cannot read the demo's key {}", key.display()))?;
     let mut config = Config::load(path, std::env::vars())?;
     config.set("kafka.bootstrap", bootstrap);
     config.set("kafka.delivery", "at-least-once");
@@ -136,7 +138,7 @@ fn configure(
         "database.url",
         format!("sqlite:{}", folder.join("coach.sqlite").display()),
     );
-    config.set("seal.master_key_file", key.display().to_string());
+    config.set("seal.master_key", key.trim());
     config.set("gateway.listen", free_address(args.port)?.to_string());
     config.set("gateway.token_secret", MasterKey::generate().to_string());
     config.check(&crate::config::sections())?;
