@@ -198,3 +198,180 @@ impl Answer {
 fn rounded(score: f32) -> f64 {
     (f64::from(score) * 1_000.0).round() / 1_000.0
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::{Duration, Instant};
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The model of the cache: `make models` brings it.
+    fn model() -> Model {
+        Model::open(&onnx::cache_dir(), "insights", 2).unwrap()
+    }
+
+    /// What comes out of this input, line by line, what goes to standard error, and the count.
+    async fn outcome(input: &'static [u8]) -> (Vec<Value>, String, Count) {
+        let (mut output, mut errors) = (Vec::new(), Vec::new());
+        let count = analyze(&model(), lines(move || input), &mut output, &mut errors)
+            .await
+            .unwrap();
+        let output = String::from_utf8(output).unwrap();
+        let parsed = output
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        (parsed.collect(), String::from_utf8(errors).unwrap(), count)
+    }
+
+    #[tokio::test]
+    async fn a_line_tells_language_sentiment_and_objections() {
+        let input = b"{\"text\":\"that's far too expensive for us\",\"language\":\"en\"}\n";
+        let (answers, errors, count) = outcome(input).await;
+        assert_eq!((errors.as_str(), count.failed), ("", 0));
+        assert_eq!(answers[0]["language"], "en");
+        assert_eq!(answers[0]["objections"][0]["kind"], "price");
+        let score = answers[0]["sentiment"]["score"].as_f64().unwrap();
+        assert!((1.0 / 3.0..=1.0).contains(&score));
+        let mut fields: Vec<_> = answers[0].as_object().unwrap().keys().collect();
+        fields.sort();
+        assert_eq!(fields, ["language", "objections", "sentiment"]);
+    }
+
+    #[tokio::test]
+    async fn a_language_may_be_left_out_and_other_fields_are_ignored() {
+        let (answers, _, count) = outcome(b"{\"text\":\"hello\",\"start_ms\":40}").await;
+        assert_eq!(
+            count,
+            Count {
+                lines: 1,
+                failed: 0
+            }
+        );
+        assert_eq!(answers[0]["language"], Value::Null);
+    }
+
+    #[tokio::test]
+    async fn lines_that_cannot_be_read_are_named_in_their_place_and_the_rest_goes_on() {
+        let input = b"{\"text\":\"hello\",\"language\":\"fr\"}\nnonsense\n\n{\"language\":\"en\"}\n\
+            {\"text\":\"hallo\",\"language\":\"de\"}\n\xff\xfe\n{\"text\":\"\",\"language\":\"zh\"}\n";
+        let (answers, errors, count) = outcome(input).await;
+        assert_eq!(
+            count,
+            Count {
+                lines: 6,
+                failed: 4
+            }
+        );
+        assert_eq!(answers[0]["language"], "fr");
+        let failed: Vec<_> = answers[1..5]
+            .iter()
+            .map(|line| line["line"].as_u64())
+            .collect();
+        assert_eq!(failed, [Some(2), Some(4), Some(5), Some(6)]);
+        assert_eq!(answers[2]["error"], "missing field `text` at column 17");
+        let german = "unknown language \"de\": expected en, es, fr or zh";
+        assert_eq!(answers[3]["error"], german);
+        assert_eq!(answers[5]["sentiment"]["label"], "neutral");
+        assert_eq!(errors.lines().count(), 4);
+        assert!(errors.contains(&format!("line 5: {german}\n")), "{errors}");
+    }
+
+    #[tokio::test]
+    async fn the_order_is_kept_over_many_lines() {
+        let mut input = String::new();
+        for number in 0..200 {
+            let language = Language::ALL[number % 4];
+            // Longer and shorter lines, so that they are not done in order by chance.
+            let text = "hello ".repeat(1 + number * 7 % 30);
+            input += &format!("{{\"text\":\"{text}\",\"language\":\"{language}\"}}\n");
+        }
+        let (answers, _, count) = outcome(input.leak().as_bytes()).await;
+        assert_eq!(
+            count,
+            Count {
+                lines: 200,
+                failed: 0
+            }
+        );
+        for (number, answer) in answers.iter().enumerate() {
+            assert_eq!(answer["language"], Language::ALL[number % 4].as_str());
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_is_answered_before_the_next_one_comes() {
+        let (sender, mut receiver) = mpsc::channel(1);
+        let input = stream::poll_fn(move |context| receiver.poll_recv(context));
+        let output = Shared::default();
+        let mut written = output.clone();
+        let model = model();
+        let analysis = analyze(&model, input, &mut written, &mut io::sink());
+        let talk = async {
+            for number in 1..=3 {
+                let line = br#"{"text":"we have no budget"}"#.to_vec();
+                sender.send(Ok(line)).await.unwrap();
+                let deadline = Instant::now() + Duration::from_secs(60);
+                let count = || {
+                    output
+                        .0
+                        .lock()
+                        .unwrap()
+                        .iter()
+                        .filter(|b| **b == b'\n')
+                        .count()
+                };
+                while count() < number {
+                    assert!(Instant::now() < deadline, "no answer to line {number}");
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+            drop(sender);
+        };
+        let (count, ()) = tokio::join!(analysis, talk);
+        assert_eq!(
+            count.unwrap(),
+            Count {
+                lines: 3,
+                failed: 0
+            }
+        );
+    }
+
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn it_ends_quietly_when_nobody_reads_the_output() {
+        let endless = || io::Read::chain(&b"{\"text\":\"hi\"}\n"[..], io::repeat(b'\n'));
+        let mut errors = Vec::new();
+        let count = analyze(&model(), lines(endless), &mut Closed, &mut errors).await;
+        assert_eq!(count.unwrap().lines, 1);
+        assert_eq!(errors, b"");
+    }
+}

@@ -124,3 +124,6 @@ impl From<ReadError> for StageError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
