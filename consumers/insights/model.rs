@@ -9,7 +9,7 @@ use futures::future::try_join_all;
 use tokio::sync::oneshot;
 
 use super::reader::{Companions, Reader, Reading};
-use crate::onnx::ModelError;
+use crate::onnx::{self, ModelError};
 
 /// At most so many texts in one run of the graph.
 const BATCH: usize = 16;
@@ -49,7 +49,7 @@ impl Model {
             0 => thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
         };
-        let folder = cache.join("models").join(name);
+        let folder = onnx::model_dir(cache, name);
         let companions = Arc::new(Companions::open(&folder)?);
         let (jobs, queue) = channel();
         let queue = Arc::new(Mutex::new(queue));

@@ -14,7 +14,7 @@ use tokenizers::{Tokenizer, TruncationParams};
 use crate::onnx::{self, ModelError};
 
 /// Outputs that the graph must have, each f32 with a row a text.
-const OUTPUTS: [&str; 2] = ["sentiment", "objections"];
+const OUTPUTS: [&str; 3] = ["sentiment", "objections", "next_step"];
 
 /// What was found in a text.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +52,7 @@ struct Labels {
     sentiment: Vec<SentimentLabel>,
     objections: Vec<ObjectionKind>,
     thresholds: BTreeMap<ObjectionKind, f32>,
+    next_step_threshold: f32,
 }
 
 /// Everything of the model but the graph: shared by all its readers.
@@ -173,14 +174,17 @@ impl Reader {
         })?;
         let (_, sentiment) = outputs["sentiment"].try_extract_tensor::<f32>()?;
         let (_, objections) = outputs["objections"].try_extract_tensor::<f32>()?;
-        let sentiment = sentiment.chunks_exact(SentimentLabel::ALL.len());
-        let objections = objections.chunks_exact(ObjectionKind::ALL.len());
-        Ok(sentiment
-            .zip(objections)
-            .map(|(sentiment, objections)| Reading {
+        let (_, next_step) = outputs["next_step"].try_extract_tensor::<f32>()?;
+        let labels = &self.companions.labels;
+        let rows = sentiment
+            .chunks_exact(SentimentLabel::ALL.len())
+            .zip(objections.chunks_exact(ObjectionKind::ALL.len()))
+            .zip(next_step);
+        Ok(rows
+            .map(|((sentiment, objections), next_step)| Reading {
                 sentiment: feeling(sentiment),
-                objections: self.companions.labels.found(objections),
-                next_step: false,
+                objections: labels.found(objections),
+                next_step: *next_step >= labels.next_step_threshold,
             })
             .collect())
     }
@@ -199,5 +203,36 @@ fn feeling(probabilities: &[f32]) -> Sentiment {
         label: SentimentLabel::ALL[likeliest],
         score: at(likeliest),
         polarity: at(2) - at(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objections_from_their_thresholds_on_count_likeliest_first() {
+        let labels: Labels = serde_json::from_str(
+            r#"{"model": "m", "version": "1", "prefix": "query: ", "max_tokens": 128,
+                "sentiment": ["negative", "neutral", "positive"],
+                "objections": ["price", "timing", "authority", "need", "competitor", "trust", "fit", "stall"],
+                "thresholds": {"price": 0.5, "timing": 0.5, "authority": 0.5, "need": 0.25,
+                    "competitor": 0.5, "trust": 0.5, "fit": 0.5, "stall": 0.5},
+                "next_step_threshold": 0.5}"#,
+        )
+        .unwrap();
+        let found = labels.found(&[0.5, 0.49, 0.0, 0.26, 0.9, 0.0, 0.0, 0.1]);
+        let kinds: Vec<_> = found.iter().map(|found| found.kind.as_str()).collect();
+        assert_eq!(kinds, ["competitor", "price", "need"]);
+        assert_eq!(found[2].score, 0.26);
+    }
+
+    #[test]
+    fn the_likeliest_feeling_counts_and_polarity_tells_its_direction() {
+        let sentiment = feeling(&[0.5, 0.25, 0.25]);
+        assert_eq!(sentiment.label, SentimentLabel::Negative);
+        assert_eq!((sentiment.score, sentiment.polarity), (0.5, -0.25));
+        assert_eq!(feeling(&[0.25, 0.25, 0.5]).label, SentimentLabel::Positive);
+        assert_eq!(feeling(&[0.25, 0.5, 0.25]).polarity, 0.0);
     }
 }

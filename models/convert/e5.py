@@ -4,7 +4,8 @@ insights stage runs: insights.onnx, tokenizer.json and labels.json.
     python models/convert/e5.py E5_MODEL HEADS OUT
     python models/convert/e5.py E5_MODEL --pooled OUT     the encoder alone, for training
 
-insights.onnx: input_ids i64[B,L], attention_mask i64[B,L] -> sentiment f32[B,3], objections f32[B,8], calibrated
+insights.onnx: input_ids i64[B,L], attention_mask i64[B,L] -> sentiment f32[B,3], objections f32[B,8], next_step f32[B,1],
+               all calibrated probabilities; a text gives the same, to the last bit, whatever else is in its batch
 encoder.onnx:  the same -> pooled f32[B,13,384], the mean over the tokens after the embeddings and after each layer
 """
 
@@ -82,12 +83,13 @@ class Encoder:
     """The graph of the encoder; `pooled` gives the mean over the tokens after any layer."""
 
     def __init__(self, model, name):
-        self.model, self.graph = model, Graph(name)
+        self.model, self.graph = model, Graph(name, by_row=True)
         graph = self.graph
         ids = graph.input("input_ids", INT64, "batch", "length")
         self.mask = graph.input("attention_mask", INT64, "batch", "length")
         weights = graph.node("Cast", self.mask, to=FLOAT)
-        self.token_weights = graph.node("Unsqueeze", weights, graph.ints(-1))
+        shares = graph.node("Div", weights, graph.node("ReduceSum", weights, graph.ints(-1), keepdims=1))
+        self.token_shares = graph.transpose(graph.node("Unsqueeze", shares, graph.ints(-1)), 0, 2, 1)
         hidden = graph.node("Sub", weights, graph.scalar(1.0))
         hidden = graph.node("Mul", hidden, graph.scalar(1e9))
         self.hidden = graph.node("Unsqueeze", hidden, graph.ints(1, 2))
@@ -137,8 +139,14 @@ class Encoder:
 
     def pooled(self, layer):
         graph = self.graph
-        total = graph.node("ReduceSum", graph.node("Mul", self.states[layer], self.token_weights), graph.ints(1), keepdims=0)
-        return graph.node("Div", total, graph.node("ReduceSum", self.token_weights, graph.ints(1), keepdims=0))
+        # A product, because a sum would round differently with the length that the text is padded to.
+        return graph.node("Squeeze", graph.node("MatMul", self.token_shares, self.states[layer]), graph.ints(1))
+
+
+def row_linear(graph, x, weight, bias):
+    """x[B, in] times weight[out, in] transposed, plus bias[out]: each row by itself, as a matrix product is not."""
+    products = graph.node("Mul", graph.node("Unsqueeze", x, graph.ints(1)), graph.weight(weight))
+    return graph.node("Add", graph.node("ReduceSum", products, graph.ints(-1), keepdims=0), graph.weight(bias))
 
 
 def pooled_graph(model):
@@ -155,13 +163,13 @@ def insights_graph(model, heads):
     """The encoder with its heads. The graph ends at the last layer the heads look at."""
     encoder = Encoder(model, "insights")
     graph = encoder.graph
-    for name, function in (("sentiment", "Softmax"), ("objections", "Sigmoid")):
+    for name, function in (("sentiment", "Softmax"), ("objections", "Sigmoid"), ("next_step", "Sigmoid")):
         means = [encoder.pooled(int(layer)) for layer in heads[f"{name}.layers"]]
         x = graph.node("Concat", *means, axis=-1) if len(means) > 1 else means[0]
         depth = sum(key.startswith(f"{name}.weight.") for key in heads)
         for i in range(depth):
             weight, bias = (heads[f"{name}.{part}.{i}"].astype(np.float32) for part in ("weight", "bias"))
-            x = graph.node("Gemm", x, graph.weight(weight), graph.weight(bias), transB=1)
+            x = row_linear(graph, x, weight, bias)
             x = graph.node("Relu", x) if i < depth - 1 else x
         graph.output(graph.node(function, x), name, "batch", len(bias))
     return graph

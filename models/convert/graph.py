@@ -6,7 +6,7 @@ from onnx import TensorProto, checker, helper, numpy_helper
 OPSET = 20  # the first with Gelu; LayerNormalization came with 17
 IR_VERSION = 10
 
-FLOAT, INT64, INT8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT8
+FLOAT, INT64, UINT8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.UINT8
 
 
 def quantise(weight):
@@ -23,8 +23,10 @@ def quantise(weight):
 class Graph:
     """Every method that adds nodes takes and gives the names of values."""
 
-    def __init__(self, name, int8=True):
-        self.name, self.int8 = name, int8
+    def __init__(self, name, int8=True, by_row=False):
+        """by_row: what is multiplied is quantised a row at a time, so that no row changes with what else is in the
+        batch, and closer; for a quarter more time."""
+        self.name, self.int8, self.by_row = name, int8, by_row
         self.nodes, self.initializers, self.inputs, self.outputs = [], [], [], []
         self.renamed = {}  # values given to the outside, and their names there
         self.known = {}  # constants and quantised inputs already in the graph
@@ -86,12 +88,24 @@ class Graph:
 
         The nodes and their order are those ONNX Runtime fuses into one kernel.
         """
+        if self.by_row:
+            return self.integer_matmul_by_row(x, values, scale)
         if ("quantised", x) not in self.known:
             self.known["quantised", x] = self.node("DynamicQuantizeLinear", x, outputs=3)
         quantised, x_scale, x_zero = self.known["quantised", x]
         product = self.node("MatMulInteger", quantised, values, x_zero, self.scalar(0, np.int8))
         scales = self.node("Mul", x_scale, scale)
         return self.node("Mul", self.node("Cast", product, to=FLOAT), scales)
+
+    def integer_matmul_by_row(self, x, values, scale):
+        if ("quantised", x) not in self.known:
+            largest = self.node("ReduceMax", self.node("Abs", x), self.ints(-1), keepdims=1)
+            x_scale = self.node("Mul", self.node("Max", largest, self.scalar(1e-9)), self.scalar(1 / 127))
+            shifted = self.node("Add", self.node("Round", self.node("Div", x, x_scale)), self.scalar(128.0))
+            self.known["quantised", x] = self.node("Cast", shifted, to=UINT8), x_scale
+        quantised, x_scale = self.known["quantised", x]
+        product = self.node("MatMulInteger", quantised, values, self.scalar(128, np.uint8), self.scalar(0, np.int8))
+        return self.node("Mul", self.node("Mul", self.node("Cast", product, to=FLOAT), scale), x_scale)
 
     def shared_table(self, table):
         """A table[rows, size] as (lookup, projection): ids[..] to rows, and x[.., size] times the table transposed.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks the project's own labelled sentences (see GUIDE.md) and prints what there is.
 
-Usage: check.py [--partial] [FILE.jsonl ...]     default: the four languages beside this script
+Usage: check.py [--partial] [FILE.jsonl ...]     default: the four languages and next_step.jsonl beside this script
 
 Refuses: a line that is not the agreed object, unknown labels, ids or situations of another
 language, an id twice, a sentence twice, near-duplicates (Jaccard of word sets or of character
@@ -24,6 +24,7 @@ FIELDS = {"id", "text", "language", "speaker", "objections", "sentiment", "hard"
 
 NEAR = 0.8
 LEAST = {"kind": 48, "none": 220, "hard": 120, "sentiment": 120, "situations": 100}
+LEAST_NEXT_STEP = 60  # of each answer in each language of next_step.jsonl
 LEAST_TWO_KINDS = 0.15  # of the sentences that carry an objection
 MOULD = 8  # most sentences of a language that may open with the same three words (four signs in zh)
 
@@ -50,23 +51,23 @@ def jaccard(a, b):
 
 def wrong_with(row, language):
     """Why `row` is not the agreed object, or None."""
-    if not isinstance(row, dict) or set(row) != FIELDS:
-        return f"the fields must be exactly {sorted(FIELDS)}"
+    if not isinstance(row, dict) or set(row) - {"next_step"} != FIELDS:
+        return f"the fields must be exactly {sorted(FIELDS)}, and next_step where one is agreed"
     text, kinds = row["text"], row["objections"]
     if not isinstance(text, str) or text != text.strip() or not normalise(text):
         return "text must be words without space around them"
     if row["language"] != language:
         return f"language is {row['language']!r} in the file of {language!r}"
-    if not re.fullmatch(rf"{language}-\d{{4}}", str(row["id"])):
-        return f"id {row['id']!r} is not like {language}-0001"
+    if not re.fullmatch(rf"{language}-(\d{{4}}|n\d{{3}})", str(row["id"])):
+        return f"id {row['id']!r} is not like {language}-0001 or {language}-n001"
     if not re.fullmatch(rf"{language}-s\d{{3}}", str(row["situation"])):
         return f"situation {row['situation']!r} is not like {language}-s001"
     if row["speaker"] not in SPEAKERS:
         return f"unknown speaker {row['speaker']!r}"
     if row["sentiment"] not in SENTIMENTS:
         return f"unknown sentiment {row['sentiment']!r}"
-    if not isinstance(row["hard"], bool):
-        return "hard must be true or false"
+    if not isinstance(row["hard"], bool) or not isinstance(row.get("next_step", False), bool):
+        return "hard and next_step must be true or false"
     if not isinstance(kinds, list) or any(k not in KINDS for k in kinds):
         return f"unknown objection kind in {kinds!r}"
     if kinds != [k for k in KINDS if k in kinds]:
@@ -78,8 +79,8 @@ def wrong_with(row, language):
     return None
 
 
-def read(path, language):
-    """The sound rows of one file, and what is wrong with the others."""
+def read(path, language=None):
+    """The sound rows of one file, and what is wrong with the others; without a language, rows name their own."""
     rows, wrong = [], []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
@@ -87,7 +88,7 @@ def read(path, language):
         except ValueError as error:
             wrong.append(f"{path.name}:{number}: not JSON: {error}")
             continue
-        fault = wrong_with(row, language)
+        fault = wrong_with(row, language or isinstance(row, dict) and row.get("language") or "en")
         if fault:
             wrong.append(f"{path.name}:{number}: {fault}")
         else:
@@ -149,6 +150,19 @@ def too_few(found, language):
     return wrong
 
 
+def next_steps(path):
+    """What is wrong with the sentences on next steps."""
+    rows, wrong = read(path)
+    for language in LANGUAGES:
+        here = [row for row in rows if row["language"] == language]
+        wrong += repeated(here, language)
+        answers = Counter(row.get("next_step") for row in here)
+        print(f"{path.name} {language}: {answers[True]} with a next step, {answers[False]} without")
+        if min(answers[True], answers[False]) < LEAST_NEXT_STEP or answers[None]:
+            wrong.append(f"{path.name}: at least {LEAST_NEXT_STEP} of both are needed in {language}, and nothing else")
+    return wrong
+
+
 def table(counts):
     names = ("all", *KINDS, "two kinds", "none", "hard", "rep", *SENTIMENTS, "situations")
     lines = [" ".join([f"{'':<12}", *(f"{language:>6}" for language in counts)])]
@@ -160,10 +174,13 @@ def table(counts):
 def main(arguments):
     partial = "--partial" in arguments
     named = [Path(a) for a in arguments if a != "--partial"]
-    paths = named or [Path(__file__).parent / f"{language}.jsonl" for language in LANGUAGES]
+    paths = named or [Path(__file__).parent / f"{name}.jsonl" for name in (*LANGUAGES, "next_step")]
     wrong, counts = [], {}
     for path in paths:
         language = path.stem
+        if language == "next_step" and path.is_file():
+            wrong += next_steps(path)
+            continue
         if language not in LANGUAGES:
             wrong.append(f"{path}: the file must be named after one of {', '.join(LANGUAGES)}")
             continue

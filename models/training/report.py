@@ -59,6 +59,25 @@ def quality(data, objections, sentiment, cut):
     return found
 
 
+def next_step(data, chances, cut):
+    """Scores of the sentences written on next steps, per language and in all, and the share of the others flagged."""
+    there, flagged = data.next_step[:, 0].astype(bool), chances[:, 0] >= cut
+    about = np.array(["-n" in row["id"] for row in data.rows])
+    languages = np.array([row["language"] for row in data.rows])
+    found = {}
+    for language in (*LANGUAGES, "all"):
+        here = languages == language if language != "all" else np.ones(len(languages), bool)
+        right, picked, true = ((here & about & part).sum() for part in (there & flagged, flagged, there))
+        found[language] = {
+            "sentences": int((here & about).sum()),
+            "precision": float(right / max(1, picked)),
+            "recall": float(right / max(1, true)),
+            "f1": f1(right, picked, true),
+            "others_flagged": float(flagged[here & ~about & ~there].mean()),
+        }
+    return found
+
+
 def false_alarms(encode, head, cut):
     """The share of questions to a bank, none an objection, that are flagged; None without them."""
     rows = shared("banking77_en", 1000, split="test")
@@ -95,6 +114,11 @@ def show(measured):
         for language, scores in measured[part].items():
             cells = (f"{scores[key]:.3f}" if isinstance(scores[key], float) else str(scores[key]) for key in COLUMNS)
             print(f"| {language} | " + " | ".join(cells) + " |")
+    print(f"\n| next step, from {measured['next_step']['threshold']:.3f} | sentences | precision | recall | F1 | others flagged |\n|---|---|---|---|---|---|")
+    for part in ("training", "test", "test_as_spoken"):
+        for language, scores in measured["next_step"][part].items():
+            print(f"| {part}, {language} | {scores['sentences']} | {scores['precision']:.3f} | {scores['recall']:.3f} | {scores['f1']:.3f} "
+                  f"| {scores['others_flagged']:.3f} |")
     print("\n| kind | threshold | precision | recall | F1 | sentences |\n|---|---|---|---|---|---|")
     for kind, scores in measured["test"]["all"]["kinds"].items():
         print(f"| {kind} | {measured['thresholds'][kind]:.3f} | {scores['precision']:.3f} | {scores['recall']:.3f} "

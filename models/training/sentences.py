@@ -29,7 +29,7 @@ TEST, FOLDS = 15, 5  # hundredths of the situations held out; parts of the rest,
 
 def own():
     """The project's own sentences."""
-    files = [ROOT / "models" / "data" / f"{language}.jsonl" for language in LANGUAGES]
+    files = [ROOT / "models" / "data" / f"{name}.jsonl" for name in (*LANGUAGES, "next_step")]
     return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
 
 

@@ -55,6 +55,7 @@ class Set:
         self.spoken = encode([as_spoken(row["text"]) for row in rows]) if "situation" in rows[0] else None
         self.sentiment = np.array([SENTIMENTS.index(row["sentiment"]) for row in rows])
         self.objections = np.array([[kind in row.get("objections", ()) for kind in KINDS] for row in rows], int)
+        self.next_step = np.array([[row.get("next_step", False)] for row in rows], int)
 
     def both(self, chosen):
         """Vectors of both forms, and a function that doubles labels to match."""
@@ -105,6 +106,35 @@ def choose_sentiment(data, folds, others, tried):
     return best, *choices[best]
 
 
+def choose_next_step(data, folds, tried):
+    """The variant with the best average precision."""
+    for name in SENTIMENT_VARIANTS:
+        logits = unseen(VARIANTS[name], data, folds, "next_step")
+        tried[name] = float(average_precision_score(data.next_step[:, 0], logits[:, 0]))
+        print(f"  next step: {name}: average precision {tried[name]:.3f}", flush=True)
+    return max(tried, key=tried.get)
+
+
+def learn_next_step(data, folds, test):
+    """The head, its threshold, and what it is worth."""
+    tried = {}
+    best = choose_next_step(data, folds, tried)
+    logits = unseen(VARIANTS[best], data, folds, "next_step")
+    slope, shift = platt(logits[:, 0], data.next_step[:, 0])
+    chances = expit(logits * slope + shift)
+    cut = threshold(chances[:, 0], data.next_step[:, 0])
+    head = fit(VARIANTS[best], data, np.arange(len(data.rows)), "next_step").rescaled(slope, shift)
+    measured = {
+        "chosen": best,
+        "tried": tried,
+        "threshold": cut,
+        "training": report.next_step(data, chances, cut),
+        "test": report.next_step(test, expit(head(test.written)), cut),
+        "test_as_spoken": report.next_step(test, expit(head(test.spoken)), cut),
+    }
+    return head, measured
+
+
 def threshold(chances, truth):
     """The lowest threshold from which precision is as wanted; where it never is, the one with the best F0.5."""
     order = np.argsort(-chances)
@@ -123,7 +153,7 @@ def other_sentiment():
     return [{"text": row["text"], "sentiment": row["label"]} for part in parts if part for row in part]
 
 
-def save(heads, thresholds):
+def save(heads, thresholds, next_step):
     arrays = {}
     for name, head in heads.items():
         arrays[f"{name}.layers"] = np.array(head.layers, np.int8)
@@ -140,6 +170,7 @@ def save(heads, thresholds):
         "sentiment": SENTIMENTS,
         "objections": KINDS,
         "thresholds": thresholds,
+        "next_step_threshold": next_step,
     }
     (OUT / "labels.json").write_text(json.dumps(labels, indent=1) + "\n", encoding="utf-8")
 
@@ -173,12 +204,14 @@ def main():
         "objections": fit(VARIANTS[best], data, everything, "objections").rescaled(slope, shift),
         "sentiment": fit(VARIANTS[name], data, everything, "sentiment", others, share).rescaled(warmth, 0.0),
     }
-    save(heads, thresholds)
+    heads["next_step"], steps = learn_next_step(data, folds, test)
+    save(heads, thresholds, steps["threshold"])
     cut = np.array([thresholds[kind] for kind in KINDS])
     measured = {
         "chosen": {"objections": best, "sentiment": best_sentiment},
         "tried": tried,
         "thresholds": thresholds,
+        "next_step": steps,
         "training": report.quality(data, chances, softmax(feelings * warmth, axis=1), cut),
         "test": report.quality(test, expit(heads["objections"](test.written)), softmax(heads["sentiment"](test.written), axis=1), cut),
         "test_as_spoken": report.quality(
