@@ -140,6 +140,9 @@ impl Kafka {
             ("linger.ms", "0"),
             ("partitioner", "murmur2_random"),
             ("topic.metadata.refresh.fast.interval.ms", "50"),
+            // A transaction that follows another at once is told to wait until that one's markers
+            // are written, which takes milliseconds; the default pause is 100.
+            ("retry.backoff.ms", "2"),
         ];
         settings.extend_from_slice(own);
         self.client(&settings)

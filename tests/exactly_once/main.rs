@@ -1,8 +1,10 @@
 //! Exactly once, on real Kafka: whatever happens to a stage, its output is that of an undisturbed
 //! run, none lost and none twice.
 
+mod at_least_once;
 mod disturbed;
 mod orderly;
+mod pace;
 mod scene;
 mod sinks;
 mod stages;

@@ -51,6 +51,12 @@ impl Scene {
             ..Kafka::default()
         };
         create_topics(&kafka).await;
+        Self::on(kafka).await
+    }
+
+    /// A scene on topics that are made already.
+    pub async fn on(kafka: Kafka) -> Self {
+        kafka.wait_for_topics(&topic_names(&kafka)).await.unwrap();
         let settings = Settings {
             session_timeout_ms: 3_000,
             transaction_timeout_ms: 3_000,
@@ -274,12 +280,7 @@ async fn create_topics(kafka: &Kafka) {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &kafka.bootstrap);
     let admin: AdminClient<DefaultClientContext> = config.create().unwrap();
-    let names = [
-        kafka.topic(&topics::CALLS_TRANSCRIPT),
-        kafka.dead(&topics::CALLS_TRANSCRIPT),
-        kafka.topic(&topics::CALLS_INSIGHTS),
-        kafka.dead(&topics::CALLS_INSIGHTS),
-    ];
+    let names = topic_names(kafka);
     let new = names
         .each_ref()
         .map(|name| NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1)));
@@ -287,7 +288,17 @@ async fn create_topics(kafka: &Kafka) {
     for topic in made.unwrap() {
         topic.unwrap();
     }
-    kafka.wait_for_topics(&names).await.unwrap();
+}
+
+/// The topics of a scene: input, output, and their dead letters.
+pub fn topic_names(kafka: &Kafka) -> [String; 4] {
+    let (input, output) = (topics::CALLS_TRANSCRIPT, topics::CALLS_INSIGHTS);
+    [
+        kafka.topic(&input),
+        kafka.dead(&input),
+        kafka.topic(&output),
+        kafka.dead(&output),
+    ]
 }
 
 // === Calls ===
