@@ -10,7 +10,7 @@ use schemas::Language;
 
 use super::pool::{JobLost, Pool};
 use super::text;
-use super::whisper::{Heard, POSITIONS_A_SECOND, Whisper, Written};
+use super::whisper::{POSITIONS_A_SECOND, Whisper, Written};
 use crate::onnx::ModelError;
 
 /// An utterance's words.
@@ -135,9 +135,9 @@ fn transcribe(
     };
     let limit = most_tokens(samples);
     let first = whisper.write(&heard, language, limit)?;
-    let second_attempt = repeats(&first) && positions < whisper.full_context();
+    let second_attempt = is_doubtful(&first, samples) && positions < whisper.full_context();
     let written = if second_attempt {
-        let heard: Heard = whisper.hear(samples, whisper.full_context())?;
+        let heard = whisper.hear(samples, whisper.full_context())?;
         whisper.write(&heard, language, limit)?
     } else {
         first
@@ -164,23 +164,23 @@ fn most_tokens(samples: &[f32]) -> usize {
     16 + A_SECOND * samples.len().div_ceil(super::mel::RATE as usize)
 }
 
-/// Whether the text goes round in circles, as it does now and then with a cropped context.
-fn repeats(written: &Written) -> bool {
-    let phrases: Vec<&[u32]> = written.tokens.windows(4).collect();
-    let twice = phrases
-        .iter()
-        .enumerate()
-        .any(|(i, phrase)| phrases[..i].contains(phrase));
-    twice || compression(&written.text) > 1.8
+/// Whether another attempt may hear more. With a cropped context Whisper now and then says the
+/// same over and over; what it said once is whole then, unless it is too little for the time.
+fn is_doubtful(written: &Written, samples: &[f32]) -> bool {
+    const FEWEST_A_SECOND: usize = 2;
+    let seconds = samples.len() / super::mel::RATE as usize;
+    let too_little = written.repeats && written.tokens.len() < FEWEST_A_SECOND * seconds;
+    too_little || compression(&written.text) > 1.8
 }
 
 /// Whether speech gave rise to the text. Whisper's own limits, and stricter ones for what it is
 /// known to invent.
 fn is_credible(written: &Written, text: &str) -> bool {
     let silent = written.no_speech > 0.6 && written.avg_logprob < -1.0;
+    let guessed = written.avg_logprob < -1.2;
     let circles = compression(&written.text) > 2.4;
     let weak = written.no_speech > 0.3 || written.avg_logprob < -0.6;
-    !(silent || circles || weak && text::is_invented(text))
+    !(silent || guessed || circles || weak && text::is_invented(text))
 }
 
 /// Bytes of the text for each byte of its zlib form: high when it repeats itself.

@@ -73,6 +73,8 @@ pub struct Written {
     pub avg_logprob: f32,
     /// Probability, 0 to 1, that there is no speech.
     pub no_speech: f32,
+    /// Whether it began to say the same again and was stopped there.
+    pub repeats: bool,
 }
 
 impl Whisper {
@@ -176,15 +178,22 @@ impl Whisper {
             no_speech: probability(&scores[..vocabulary], self.shape.no_speech),
             ..Written::default()
         };
+        let mut steps = 1;
         let (mut token, mut sum) = best(&scores[scores.len() - vocabulary..], &self.bias_begin);
         while token != self.shape.eot && written.tokens.len() < limit {
             written.tokens.push(token);
+            if let Some(once) = said_once(&written.tokens) {
+                written.tokens.truncate(once);
+                written.repeats = true;
+                break;
+            }
             let scores = self.step(heard, &mut past, &[token])?;
             let (next, logprob) = best(&scores, &self.bias);
             token = next;
             sum += logprob;
+            steps += 1;
         }
-        written.avg_logprob = sum / (written.tokens.len() + 1) as f32;
+        written.avg_logprob = sum / steps as f32;
         written.text = self
             .tokenizer
             .decode(&written.tokens, true)
@@ -264,6 +273,16 @@ impl Shape {
     }
 }
 
+/// Where the tokens begin to go round in circles: when the last ones are the same as those before
+/// them. With a cropped context Whisper now and then says the same sentence over and over.
+fn said_once(tokens: &[u32]) -> Option<usize> {
+    const SHORTEST: usize = 5;
+    let end = tokens.len();
+    (SHORTEST..=end / 2)
+        .find(|&period| tokens[end - period..] == tokens[end - 2 * period..end - period])
+        .map(|period| end - period)
+}
+
 /// The best token and its log probability among those that may be written.
 fn best(scores: &[f32], bias: &[f32]) -> (u32, f32) {
     let biased = || scores.iter().zip(bias).map(|(score, bias)| score + bias);
@@ -283,4 +302,30 @@ fn probability(scores: &[f32], token: u32) -> f32 {
     scores
         .get(token as usize)
         .map_or(0.0, |score| (score - highest).exp() / sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_said_twice_is_said_once() {
+        let sentence = [1, 2, 3, 4, 5, 6, 7];
+        let twice = [&[9][..], &sentence, &sentence].concat();
+        assert_eq!(said_once(&twice), Some(8));
+        assert_eq!(said_once(&twice[..14]), None);
+    }
+
+    #[test]
+    fn a_phrase_that_comes_back_later_is_no_circle() {
+        assert_eq!(said_once(&[1, 2, 3, 4, 5, 6, 9, 1, 2, 3, 4, 5, 6]), None);
+        assert_eq!(said_once(&[7, 7, 7, 7]), None);
+    }
+
+    #[test]
+    fn the_best_token_is_the_best_that_may_be_written() {
+        let (token, logprob) = best(&[5.0, 1.0, 3.0], &[f32::NEG_INFINITY, 0.0, 0.0]);
+        assert_eq!(token, 2);
+        assert!((logprob - (1.0 / (1.0 + (-2.0f32).exp())).ln()).abs() < 1e-5);
+    }
 }
