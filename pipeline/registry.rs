@@ -205,9 +205,9 @@ impl SchemaRegistry {
         struct Found {
             id: u32,
         }
-        let body = json!({ "schema": topic.schema });
+        let body = json!({ "schema": topic.schema }).to_string();
         let lookup = format!("{}/subjects/{subject}", self.url);
-        let lookup = self.client.post(lookup).json(&body);
+        let lookup = self.client.post(lookup).body(body.clone());
         if let Answer::Is(found) = self.ask::<Found>(lookup, subject).await? {
             return Ok(found.id);
         }
@@ -219,7 +219,7 @@ impl SchemaRegistry {
             return Err(missing());
         }
         let register = format!("{}/subjects/{subject}/versions", self.url);
-        let register = self.client.post(register).json(&body);
+        let register = self.client.post(register).body(body);
         match self.ask::<Found>(register, subject).await? {
             Answer::Is(found) => Ok(found.id),
             Answer::Missing => Err(missing()),

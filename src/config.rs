@@ -1,15 +1,13 @@
 //! `coach config`: checks and shows the configuration.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 use std::process::ExitCode;
 
 use consumers::registry;
-use pipeline::config::{Config, ConfigSection, ModelSettings};
-use pipeline::database::DatabaseSettings;
-use pipeline::registry::RegistrySettings;
-use pipeline::seal::SealSettings;
-use pipeline::telemetry::TelemetrySettings;
-use pipeline::{Kafka, runner};
+use pipeline::config::{self, Config, ConfigSection};
 
 /// Checks or shows the configuration: file, environment and defaults together.
 #[derive(clap::Args)]
@@ -28,16 +26,7 @@ enum Command {
 
 /// Every section of the configuration.
 pub fn sections() -> Vec<ConfigSection> {
-    let common = [
-        ConfigSection::of::<Kafka>(),
-        ConfigSection::of::<RegistrySettings>(),
-        ConfigSection::of::<DatabaseSettings>(),
-        ConfigSection::of::<SealSettings>(),
-        ConfigSection::of::<ModelSettings>(),
-        ConfigSection::of::<runner::Settings>(),
-        ConfigSection::of::<TelemetrySettings>(),
-    ];
-    common
+    config::SECTIONS
         .into_iter()
         .chain(registry::STAGES.iter().map(|entry| entry.section))
         .collect()

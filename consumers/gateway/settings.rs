@@ -118,6 +118,10 @@ impl Settings {
 
 impl Section for Settings {
     const NAME: &'static str = "gateway";
+
+    fn problems(&self) -> Vec<String> {
+        self.problems()
+    }
 }
 
 /// Scheme, host and port, nothing else: what goes into a security header must be no more.

@@ -11,12 +11,12 @@ use pipeline::database::{self, DatabaseError, Dialect};
 use pipeline::{Deps, Envelope, Sink, StageError};
 use schemas::{AnyEvent, Topic, topics};
 use serde::{Deserialize, Serialize};
-use sqlx::{Any, AnyPool, AssertSqlSafe, Row, Transaction};
+use sqlx::{Any, AnyPool, Row, Transaction};
 
 use batch::Batch;
 use stretches::Stretches;
 pub use summary::{Summary, summary};
-use table::{Table, bind};
+use table::Table;
 
 /// Section `reporting`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,8 +79,8 @@ impl Reporting {
         let migrations = sqlx::migrate!("./reporting/migrations");
         database::migrate(&pool, Self::NAME, migrations).await?;
         sqlx::query(
-            "INSERT INTO ledger_rules (only, timeout_ms) VALUES (1, $1) \
-             ON CONFLICT (only) DO UPDATE SET timeout_ms = excluded.timeout_ms",
+            "INSERT INTO ledger_rules (id, timeout_ms) VALUES (1, $1) \
+             ON CONFLICT (id) DO UPDATE SET timeout_ms = excluded.timeout_ms",
         )
         .bind(i64::from(settings.timeout_s) * 1000)
         .execute(&pool)
@@ -108,28 +108,34 @@ async fn count_audio(
     transaction: &mut Transaction<'static, Any>,
     batch: Batch,
 ) -> Result<(), sqlx::Error> {
-    let mut rows = Vec::with_capacity(batch.audio.len());
-    let lock = LOCK.statement(1);
-    for (call, (tenant, mut stretches)) in batch.audio {
-        let row = vec![
-            call.as_str().into(),
-            tenant.as_str().into(),
-            "".into(),
-            0_i64.into(),
-        ];
-        let query = sqlx::query(AssertSqlSafe(lock.as_str()));
-        let query = row.into_iter().fold(query, bind);
-        let before: String = query.fetch_one(&mut **transaction).await?.try_get(1)?;
+    let row = |call: &str, tenant: &str, stretches: &Stretches| {
+        let text = stretches.to_string();
+        vec![
+            call.into(),
+            tenant.into(),
+            text.into(),
+            stretches.length().into(),
+        ]
+    };
+    let mut audio = batch.audio;
+    let none = Stretches::default();
+    let calls = audio.iter();
+    let calls = calls
+        .map(|(call, (tenant, _))| row(call, tenant, &none))
+        .collect();
+    for known in LOCK.insert(transaction, calls).await? {
+        let (call, before): (String, String) = (known.try_get(0)?, known.try_get(1)?);
         let before: Stretches = before
             .parse()
             .map_err(|error: String| sqlx::Error::Decode(error.into()))?;
-        stretches.merge(&before);
-        rows.push(vec![
-            call.into(),
-            tenant.into(),
-            stretches.to_string().into(),
-            stretches.length().into(),
-        ]);
+        if let Some((_, stretches)) = audio.get_mut(&call) {
+            stretches.merge(&before);
+        }
     }
-    AUDIO.insert(transaction, rows).await.map(|_| ())
+    let merged = audio.iter();
+    let merged = merged.map(|(call, (tenant, stretches))| row(call, tenant, stretches));
+    AUDIO
+        .insert(transaction, merged.collect())
+        .await
+        .map(|_| ())
 }

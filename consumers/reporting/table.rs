@@ -1,6 +1,6 @@
 //! Rows on their way into a table, many in one statement.
 
-use sqlx::any::AnyArguments;
+use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, AssertSqlSafe};
 
@@ -31,13 +31,13 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Inserts rows; gives how many were new or changed.
+    /// Inserts rows; gives what the statement returns of each, if it does.
     pub(super) async fn insert(
         &self,
         connection: &mut AnyConnection,
         rows: Vec<Row>,
-    ) -> Result<u64, sqlx::Error> {
-        let mut written = 0;
+    ) -> Result<Vec<AnyRow>, sqlx::Error> {
+        let mut returned = Vec::new();
         let mut rows = rows.into_iter();
         while rows.len() > 0 {
             let size = SIZES.into_iter().find(|size| *size <= rows.len());
@@ -47,13 +47,13 @@ impl Table {
             for value in rows.by_ref().take(size).flatten() {
                 query = bind(query, value);
             }
-            written += query.execute(&mut *connection).await?.rows_affected();
+            returned.extend(query.fetch_all(&mut *connection).await?);
         }
-        Ok(written)
+        Ok(returned)
     }
 
     /// The statement for so many rows.
-    pub(super) fn statement(&self, rows: usize) -> String {
+    fn statement(&self, rows: usize) -> String {
         let width = self.columns.len();
         let row = |index: usize| {
             let places: Vec<String> = (1..=width)
@@ -72,11 +72,7 @@ impl Table {
     }
 }
 
-/// Binds the next value.
-pub(super) fn bind<'q>(
-    query: Query<'q, Any, AnyArguments>,
-    value: Value,
-) -> Query<'q, Any, AnyArguments> {
+fn bind(query: Query<'_, Any, AnyArguments>, value: Value) -> Query<'_, Any, AnyArguments> {
     match value {
         Value::Text(text) => query.bind(text),
         Value::Whole(number) => query.bind(number),

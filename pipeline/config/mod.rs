@@ -212,6 +212,16 @@ impl Config {
         ConfigErrors::none_or(errors)
     }
 
+    /// Whether anything of a section is set.
+    fn sets(&self, section: &str) -> bool {
+        let mut set = self.environment.iter();
+        self.table
+            .get(section)
+            .and_then(Value::as_table)
+            .is_some_and(|t| !t.is_empty())
+            || set.any(|variable| variable.path.first().is_some_and(|name| name == section))
+    }
+
     fn unknown(&self, known: &[ConfigSection]) -> Vec<ConfigError> {
         let names: Vec<&str> = known.iter().map(|section| section.name).collect();
         let expected = format!("unknown section: expected one of {}", names.join(", "));

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::{Config, ConfigError, ConfigErrors, nested};
+use super::{Config, ConfigError, ConfigErrors, Secret, nested};
 use crate::{Sink, Stage};
 
 /// A section that some part of the program reads.
@@ -26,6 +26,12 @@ pub struct ConfigSection {
 pub trait Section: DeserializeOwned + Serialize + Default {
     /// The section's name.
     const NAME: &'static str;
+
+    /// What is wrong though every key is right for itself, one line each. Asked only when the
+    /// section is set at all: a process without this part needs none of it.
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 impl ConfigSection {
@@ -33,7 +39,11 @@ impl ConfigSection {
     pub const fn of<S: Section>() -> Self {
         Self {
             name: S::NAME,
-            check: |config| check::<S>(config, S::NAME),
+            check: |config| match read::<S>(config, S::NAME) {
+                Ok(settings) if config.sets(S::NAME) => problems(config, &settings),
+                Ok(_) => Vec::new(),
+                Err(errors) => errors.0,
+            },
             show: |config| show::<S>(config, S::NAME),
         }
     }
@@ -64,16 +74,36 @@ fn check<T: DeserializeOwned + Default>(config: &Config, name: &str) -> Vec<Conf
     }
 }
 
+fn problems<S: Section>(config: &Config, settings: &S) -> Vec<ConfigError> {
+    let problems = settings.problems().into_iter();
+    problems.map(|text| config.error(S::NAME, text)).collect()
+}
+
 fn show<T: DeserializeOwned + Serialize + Default>(
     config: &Config,
     name: &str,
 ) -> Result<Table, ConfigErrors> {
     let settings: T = read(config, name)?;
-    Table::try_from(settings).map_err(|error| {
-        config
-            .error(name, format!("cannot be shown: {error}"))
-            .into()
-    })
+    let mut table = Table::try_from(settings)
+        .map_err(|error| config.error(name, format!("cannot be shown: {error}")))?;
+    tidy(&mut table);
+    Ok(table)
+}
+
+/// Hides what is secret by its name, for tables that take any key, like `[kafka.options]`. Shows
+/// 0.35 as such, though as an `f32` it is 0.349999994.
+fn tidy(table: &mut Table) {
+    const SECRET: [&str; 4] = ["password", "secret", "key.pem", "jaas"];
+    for (key, value) in table.iter_mut() {
+        match value {
+            Value::Table(inner) => tidy(inner),
+            Value::Float(number) => *number = (*number * 1e6).round() / 1e6,
+            Value::String(text) if SECRET.iter().any(|part| key.contains(part)) => {
+                *text = Secret::new(text.as_str()).to_string();
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Reads a section.

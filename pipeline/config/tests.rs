@@ -56,6 +56,13 @@ impl Default for Store {
 
 impl Section for Store {
     const NAME: &'static str = "store";
+
+    fn problems(&self) -> Vec<String> {
+        match self.url.reveal().contains("mode=memory") {
+            true => vec!["a database in memory keeps nothing".to_owned()],
+            false => Vec::new(),
+        }
+    }
 }
 
 const KNOWN: &[ConfigSection] = &[
@@ -274,5 +281,15 @@ fn secrets_among_librdkafkas_own_settings_are_hidden_too() {
     assert!(
         !shown.contains("hush") && shown.contains("\"sasl.username\" = \"coach\""),
         "{shown}"
+    );
+}
+
+#[test]
+fn a_section_judges_its_keys_together() {
+    let config = load("[store]\nurl = 'sqlite:a?mode=memory'\n", &[]).unwrap();
+    let error = config.check(KNOWN).unwrap_err().to_string();
+    assert!(
+        error.ends_with("store: a database in memory keeps nothing"),
+        "{error}"
     );
 }

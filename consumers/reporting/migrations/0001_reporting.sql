@@ -149,7 +149,7 @@ CREATE INDEX feedback_by_tip ON feedback (tip_id);
 
 -- One row: the silence after which a call counts as over, from [reporting] timeout_s.
 CREATE TABLE ledger_rules (
-    only       BIGINT NOT NULL PRIMARY KEY,
+    id         BIGINT NOT NULL PRIMARY KEY,
     timeout_ms BIGINT NOT NULL
 );
 
