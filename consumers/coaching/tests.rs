@@ -194,7 +194,7 @@ async fn no_second_tip_for_an_objection_while_one_is_on_the_screen() {
 #[tokio::test]
 async fn no_more_tips_a_minute_than_the_attention_budget() {
     let mut call = Rehearsal::new();
-    for kind in [Price, Competitor, Trust] {
+    for kind in [Price, Competitor, Trust, Stall] {
         call.objects(5, &[(kind, 0.9)]).await.tip();
     }
     assert_eq!(

@@ -1,5 +1,8 @@
 //! The wire format and the schemas, as a data team's standard tools see them.
 
+// Helpers of tests may panic like the tests themselves.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use schemas::*;
 
 fn head() -> Head {
