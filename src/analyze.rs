@@ -322,7 +322,8 @@ mod tests {
         let output = Shared::default();
         let mut written = output.clone();
         let model = model();
-        let analysis = analyze(&model, input, &mut written, &mut io::sink());
+        let mut nowhere = io::sink();
+        let analysis = analyze(&model, input, &mut written, &mut nowhere);
         let talk = async {
             for number in 1..=3 {
                 let line = br#"{"text":"we have no budget"}"#.to_vec();

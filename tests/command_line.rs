@@ -51,11 +51,21 @@ async fn recordings_that_cannot_be_played_are_refused_with_file_and_reason() {
     let data = at.join("data").display().to_string();
     let missing = at.join("nowhere.wav").display().to_string();
     for (file, reason) in [
-        (write(at, "notes.wav", b"dear diary, today I sold nothing"), "not a WAV file"),
-        (write(at, "empty.wav", b""), "not a WAV file"),
-        (write(at, "silent.wav", &header(1, 8000, 0)), "holds no audio"),
         (
-            write(at, "three.wav", &[header(3, 8000, 12), vec![0; 12]].concat()),
+            write(at, "notes.wav", b"dear diary, today I sold nothing"),
+            "not a WAV file",
+        ),
+        (write(at, "empty.wav", b""), "not a WAV file"),
+        (
+            write(at, "silent.wav", &header(1, 8000, 0)),
+            "holds no audio",
+        ),
+        (
+            write(
+                at,
+                "three.wav",
+                &[header(3, 8000, 12), vec![0; 12]].concat(),
+            ),
             "3 channels; a call has one or two",
         ),
         (missing, "cannot read"),
@@ -67,7 +77,10 @@ async fn recordings_that_cannot_be_played_are_refused_with_file_and_reason() {
         ] {
             let (status, stdout, stderr) = coach(&arguments, &[]).await;
             assert!(!status.success(), "{arguments:?}");
-            assert!(stderr.contains(reason) && stderr.contains(&file), "{arguments:?}: {stderr}");
+            assert!(
+                stderr.contains(reason) && stderr.contains(&file),
+                "{arguments:?}: {stderr}"
+            );
             assert!(stdout.is_empty(), "{arguments:?}: {stdout}");
         }
     }
@@ -88,7 +101,10 @@ async fn an_unknown_language_is_refused_and_the_known_ones_named() {
 async fn a_missing_model_is_named_with_the_way_to_fetch_it() {
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().display().to_string();
-    let sample = harness::checkout().join("producers/samples/en.wav").display().to_string();
+    let sample = harness::checkout()
+        .join("producers/samples/en.wav")
+        .display()
+        .to_string();
     for arguments in [
         vec!["transcribe", &sample],
         vec!["analyze"],
@@ -108,18 +124,27 @@ async fn every_error_of_a_configuration_is_reported_at_once_and_secrets_never() 
     let (status, stdout, stderr) = coach(&["config", "check", "--config", &file], &[]).await;
     assert!(!status.success());
     for word in ["kafka.bootstrap", "botstrap", "coching", "bad.toml"] {
-        assert!(stderr.contains(word) || stdout.contains(word), "{word}: {stderr}{stdout}");
+        assert!(
+            stderr.contains(word) || stdout.contains(word),
+            "{word}: {stderr}{stdout}"
+        );
     }
     let text = "[gateway]\ntoken_secret = 'hush-hush-hush-hush-hush-hush-hush'\n";
     let file = write(folder.path(), "good.toml", text.as_bytes());
     let (status, stdout, stderr) = coach(&["config", "show", "--config", &file], &[]).await;
     assert!(status.success(), "{stderr}");
-    assert!(stdout.contains("[kafka]") && !stdout.contains("hush"), "{stdout}");
+    assert!(
+        stdout.contains("[kafka]") && !stdout.contains("hush"),
+        "{stdout}"
+    );
 }
 
 /// Starts `coach call` of the sample and waits for `words` on standard error.
 async fn waits_and_says(environment: &[(&str, &str)], words: &[&str]) {
-    let sample = harness::checkout().join("producers/samples/en.wav").display().to_string();
+    let sample = harness::checkout()
+        .join("producers/samples/en.wav")
+        .display()
+        .to_string();
     let mut process = Process::spawn(COACH, &["call", &sample], environment);
     harness::eventually(SOON, &format!("{words:?} on standard error"), async || {
         let stderr = process.stderr();
@@ -151,21 +176,35 @@ async fn an_unreachable_database_is_waited_for_and_its_password_not_told() {
     let port = harness::free_port();
     let url = format!("postgres://coach:hush-hush@127.0.0.1:{port}/coach");
     let key = pipeline::seal::MasterKey::generate();
-    let environment =
-        [("SALES_COACH__DATABASE__URL", url.as_str()), ("SALES_COACH_MASTER_KEY", &key)];
-    waits_and_says(&environment, &["database is unreachable", &port.to_string()]).await;
+    let environment = [
+        ("SALES_COACH__DATABASE__URL", url.as_str()),
+        ("SALES_COACH_MASTER_KEY", &key),
+    ];
+    waits_and_says(
+        &environment,
+        &["database is unreachable", &port.to_string()],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn without_a_master_key_nothing_is_sealed_and_the_way_to_one_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let database = format!("sqlite:{}", folder.path().join("coach.sqlite").display());
-    let sample = harness::checkout().join("producers/samples/en.wav").display().to_string();
+    let sample = harness::checkout()
+        .join("producers/samples/en.wav")
+        .display()
+        .to_string();
     for key in ["", "too-short"] {
-        let environment =
-            [("SALES_COACH__DATABASE__URL", database.as_str()), ("SALES_COACH_MASTER_KEY", key)];
+        let environment = [
+            ("SALES_COACH__DATABASE__URL", database.as_str()),
+            ("SALES_COACH_MASTER_KEY", key),
+        ];
         let (status, _, stderr) = coach(&["call", &sample], &environment).await;
         assert!(!status.success());
-        assert!(stderr.contains("openssl rand -base64 32"), "{key:?}: {stderr}");
+        assert!(
+            stderr.contains("openssl rand -base64 32"),
+            "{key:?}: {stderr}"
+        );
     }
 }

@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use harness::{Process, Signal};
-use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message};
 use serde_json::Value;
 use sqlx::Row;
 
@@ -39,18 +39,39 @@ impl Chain {
         let database = harness::postgres().await.create_database().await;
         let gateway = format!("127.0.0.1:{}", harness::free_port());
         let environment = vec![
-            ("SALES_COACH__KAFKA__BOOTSTRAP", kafka.bootstrap().to_owned()),
+            (
+                "SALES_COACH__KAFKA__BOOTSTRAP",
+                kafka.bootstrap().to_owned(),
+            ),
             ("SALES_COACH__DATABASE__URL", database.clone()),
-            ("SALES_COACH_MASTER_KEY", pipeline::seal::MasterKey::generate().to_string()),
+            (
+                "SALES_COACH_MASTER_KEY",
+                pipeline::seal::MasterKey::generate().to_string(),
+            ),
             ("SALES_COACH__GATEWAY__LISTEN", gateway.clone()),
-            ("SALES_COACH__GATEWAY__TOKEN_SECRET", "a secret of this test, of enough bytes".into()),
-            ("SALES_COACH__TELEMETRY__LISTEN", format!("127.0.0.1:{}", harness::free_port())),
+            (
+                "SALES_COACH__GATEWAY__TOKEN_SECRET",
+                "a secret of this test, of enough bytes".into(),
+            ),
+            (
+                "SALES_COACH__TELEMETRY__LISTEN",
+                format!("127.0.0.1:{}", harness::free_port()),
+            ),
         ];
-        Self { environment, bootstrap: kafka.bootstrap().to_owned(), database, gateway }
+        Self {
+            environment,
+            bootstrap: kafka.bootstrap().to_owned(),
+            database,
+            gateway,
+        }
     }
 
     fn spawn(&self, arguments: &[&str]) -> Process {
-        let pairs: Vec<_> = self.environment.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        let pairs: Vec<_> = self
+            .environment
+            .iter()
+            .map(|(k, v)| (*k, v.as_str()))
+            .collect();
         Process::spawn(COACH, arguments, &pairs)
     }
 
@@ -68,7 +89,10 @@ impl Chain {
         }
         let (success, stdout, stderr) = self.run(&arguments).await;
         assert!(success, "{stderr}");
-        stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// Every row of every table, as text and bytes.
@@ -83,7 +107,11 @@ impl Chain {
             let name: String = table.get(0);
             // Table names come from the database itself.
             let dump = format!("select row_to_json(t)::text from \"{name}\" t");
-            for row in sqlx::query(sqlx::AssertSqlSafe(dump)).fetch_all(&pool).await.unwrap() {
+            for row in sqlx::query(sqlx::AssertSqlSafe(dump))
+                .fetch_all(&pool)
+                .await
+                .unwrap()
+            {
                 bytes.extend(row.get::<String, _>(0).into_bytes());
             }
         }
@@ -115,11 +143,21 @@ impl Chain {
         consumer.subscribe(&names).unwrap();
         let (mut bytes, mut ended) = (Vec::new(), HashSet::new());
         while ended.len() < partitions {
-            match consumer.poll(Duration::from_secs(30)).expect("records or their end") {
+            match consumer
+                .poll(Duration::from_secs(30))
+                .expect("records or their end")
+            {
                 Ok(record) => {
                     bytes.extend(record.payload().unwrap_or_default());
                     bytes.extend(record.key().unwrap_or_default());
-                    bytes.extend(format!("{:?}", record.headers()).into_bytes());
+                    for header in record.headers().into_iter().flat_map(Headers::iter) {
+                        bytes.extend(
+                            header
+                                .key
+                                .bytes()
+                                .chain(header.value.unwrap_or_default().iter().copied()),
+                        );
+                    }
                 }
                 Err(rdkafka::error::KafkaError::PartitionEOF(partition)) => {
                     // One end a partition and topic; count how many were reached.
@@ -133,7 +171,9 @@ impl Chain {
 }
 
 fn contains(haystack: &[u8], needle: &str) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle.as_bytes())
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle.as_bytes())
 }
 
 /// Runs a program of the data team to its end and returns what it prints.
@@ -156,15 +196,30 @@ async fn a_call_becomes_tips_and_rows_that_data_teams_can_read_and_no_word_lies_
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("calls.jsonl");
     std::fs::write(&file, CALL).unwrap();
-    let (success, _, stderr) = chain.run(&["transcript", &file.display().to_string()]).await;
+    let (success, _, stderr) = chain
+        .run(&["transcript", &file.display().to_string()])
+        .await;
     assert!(!success, "a line was passed over");
     assert!(stderr.contains("line 4: no valid JSON"), "{stderr}");
     assert!(stderr.contains("5 utterances of 2 calls"), "{stderr}");
 
     // A recording, as fast as it goes.
-    let sample = harness::checkout().join("producers/samples/es.wav").display().to_string();
-    let (success, stdout, stderr) =
-        chain.run(&["call", &sample, "--speed", "0", "--language", "es", "--rep", "eva"]).await;
+    let sample = harness::checkout()
+        .join("producers/samples/es.wav")
+        .display()
+        .to_string();
+    let (success, stdout, stderr) = chain
+        .run(&[
+            "call",
+            &sample,
+            "--speed",
+            "0",
+            "--language",
+            "es",
+            "--rep",
+            "eva",
+        ])
+        .await;
     assert!(success, "{stderr}");
     let recorded = stdout.trim().to_owned();
 
@@ -196,20 +251,31 @@ async fn a_call_becomes_tips_and_rows_that_data_teams_can_read_and_no_word_lies_
         .iter()
         .find(|line| line["event"]["event_id"] == english[0]["utterance_id"])
         .expect("the tip names an utterance");
-    assert!(objection["event"]["utterance"]["text"].as_str().unwrap().contains("bakery"));
+    assert!(
+        objection["event"]["utterance"]["text"]
+            .as_str()
+            .unwrap()
+            .contains("bakery")
+    );
     assert!(!of(&recorded).is_empty(), "the recorded call has tips");
     assert_eq!(of(&recorded)[0]["language"], "es");
 
     // Each event once.
     for topic in ["calls.transcript", "calls.insights", "coaching.tips"] {
         let events = chain.tail(topic, false).await;
-        let ids: HashSet<_> = events.iter().map(|line| line["event"]["event_id"].to_string()).collect();
+        let ids: HashSet<_> = events
+            .iter()
+            .map(|line| line["event"]["event_id"].to_string())
+            .collect();
         assert_eq!(ids.len(), events.len(), "{topic}");
     }
 
     // A data team's own tools read the tips.
     let registry = format!("http://{}", chain.gateway);
-    let script = harness::checkout().join("tests/python/tips.py").display().to_string();
+    let script = harness::checkout()
+        .join("tests/python/tips.py")
+        .display()
+        .to_string();
     let python = harness::python().display().to_string();
     let read = data_team(&python, &[&script, &chain.bootstrap, &registry]).await;
     let expected: HashSet<&str> = tips
@@ -217,12 +283,29 @@ async fn a_call_becomes_tips_and_rows_that_data_teams_can_read_and_no_word_lies_
         .filter(|line| line["event"]["type"] == "tip")
         .filter_map(|line| line["event"]["event_id"].as_str())
         .collect();
-    assert_eq!(read.lines().collect::<HashSet<_>>(), expected, "AvroDeserializer");
+    assert_eq!(
+        read.lines().collect::<HashSet<_>>(),
+        expected,
+        "AvroDeserializer"
+    );
     let read = data_team(
         "kcat",
         &[
-            "-b", &chain.bootstrap, "-C", "-t", "coaching.tips", "-o", "beginning", "-e", "-q",
-            "-X", "isolation.level=read_committed", "-s", "value=avro", "-r", &registry,
+            "-b",
+            &chain.bootstrap,
+            "-C",
+            "-t",
+            "coaching.tips",
+            "-o",
+            "beginning",
+            "-e",
+            "-q",
+            "-X",
+            "isolation.level=read_committed",
+            "-s",
+            "value=avro",
+            "-r",
+            &registry,
         ],
     )
     .await;
@@ -233,7 +316,10 @@ async fn a_call_becomes_tips_and_rows_that_data_teams_can_read_and_no_word_lies_
     // No spoken word, and no name, lies in the clear: on no topic, in no table.
     let records = chain.every_record();
     let rows = chain.every_row().await;
-    assert!(contains(&records, "whole-1") && contains(&rows, "whole-1"), "both were really read");
+    assert!(
+        contains(&records, "whole-1") && contains(&rows, "whole-1"),
+        "both were really read"
+    );
     for words in SPOKEN {
         assert!(!contains(&records, words), "{words:?} on a topic");
         assert!(!contains(&rows, words), "{words:?} in a table");

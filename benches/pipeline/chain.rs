@@ -98,7 +98,7 @@ impl Chain {
 
     /// Stops it cleanly.
     pub async fn stop(mut self) -> Result<()> {
-        self.stages.signal(Signal::Terminate);
+        self.stages.signal(Signal::Term);
         let status = self.stages.wait(Duration::from_secs(30)).await;
         if !status.success() {
             return Err(format!("coach run all: {status}\n{}", self.stages.stderr()).into());

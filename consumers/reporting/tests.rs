@@ -481,7 +481,8 @@ async fn the_summary_of_a_call_counts_what_lies_in_the_database() {
             .chain([AUDIO.name]);
         let mut tables: Vec<_> = tables.collect();
         let mut counted = summary::TABLES;
-        (tables.sort_unstable(), counted.sort_unstable());
+        tables.sort_unstable();
+        counted.sort_unstable();
         assert_eq!(tables, counted);
     })
     .await;

@@ -1,6 +1,9 @@
 //! Exactly once, on real Kafka: whatever happens to a stage, its output is that of an undisturbed
 //! run, none lost and none twice.
 
+// Helpers of tests may panic like the tests themselves.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod at_least_once;
 mod disturbed;
 mod orderly;
