@@ -126,7 +126,9 @@ pub async fn connect_once(settings: &DatabaseSettings) -> Result<AnyPool, Databa
         None => (settings.url.reveal().to_owned(), false),
     };
     // A pool hides why it cannot connect behind its own timeout: ask once without it.
-    let mut first = AnyConnection::connect(&url).await.map_err(refused)?;
+    let first = tokio::time::timeout(ACQUIRE, AnyConnection::connect(&url)).await;
+    let first = first.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+    let mut first = first.map_err(refused)?;
     let dialect = of_url(&url);
     prepare(&mut first, dialect).await.map_err(refused)?;
     if !in_memory {

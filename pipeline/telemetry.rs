@@ -155,10 +155,10 @@ pub fn metrics() -> Result<Registry, TelemetryError> {
 
 /// Whether the parts of a process are alive and ready. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Health(Arc<Mutex<BTreeMap<String, State_>>>);
+pub struct Health(Arc<Mutex<BTreeMap<String, Standing>>>);
 
 #[derive(Clone, Copy)]
-struct State_ {
+struct Standing {
     ready: bool,
     stuck: bool,
 }
@@ -184,7 +184,7 @@ impl Health {
         self.named(|state| state.stuck)
     }
 
-    fn named(&self, which: impl Fn(&State_) -> bool) -> Vec<String> {
+    fn named(&self, which: impl Fn(&Standing) -> bool) -> Vec<String> {
         let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let parts = parts.iter().filter(|(_, state)| which(state));
         parts.map(|(name, _)| name.clone()).collect()
@@ -210,9 +210,9 @@ impl Part {
         self.set(|state| state.stuck = stuck);
     }
 
-    fn set(&self, change: impl FnOnce(&mut State_)) {
+    fn set(&self, change: impl FnOnce(&mut Standing)) {
         let mut parts = self.health.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = parts.entry(self.name.clone()).or_insert(State_ {
+        let state = parts.entry(self.name.clone()).or_insert(Standing {
             ready: false,
             stuck: false,
         });

@@ -24,9 +24,14 @@ struct Manual {
 
 const FIRST_ID: u32 = 100_001;
 
-fn problem(status: u16, code: i64) -> Response {
-    let body = json!({ "error_code": code, "message": "as the manual says" });
-    (StatusCode::from_u16(status).unwrap(), Json(body)).into_response()
+/// An error as the API answers it: HTTP status and the registry's own code.
+struct Refusal(u16, i64);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let body = json!({ "error_code": self.1, "message": "as the manual says" });
+        (StatusCode::from_u16(self.0).unwrap(), Json(body)).into_response()
+    }
 }
 
 impl Manual {
@@ -43,19 +48,19 @@ impl Manual {
         url
     }
 
-    fn judge(&self, headers: &HeaderMap) -> Option<Response> {
+    fn judge(&self, headers: &HeaderMap) -> Option<Refusal> {
         *self.requests.lock().unwrap() += 1;
         if let Some((status, left)) = self.trouble.lock().unwrap().as_mut()
             && *left > 0
         {
             *left -= 1;
-            return Some(problem(*status, i64::from(*status)));
+            return Some(Refusal(*status, i64::from(*status)));
         }
         // coach:hush
         let known = headers
             .get("authorization")
             .is_some_and(|v| v == "Basic Y29hY2g6aHVzaA==");
-        (!known).then(|| problem(401, 40101))
+        (!known).then_some(Refusal(401, 40101))
     }
 
     fn id_of(&self, schema: &str) -> Option<u32> {
@@ -65,13 +70,13 @@ impl Manual {
     }
 }
 
-fn schema_in(headers: &HeaderMap, body: &[u8]) -> Result<String, Response> {
+fn schema_in(headers: &HeaderMap, body: &[u8]) -> Result<String, Refusal> {
     if headers.get("content-type").is_none_or(|kind| kind != MEDIA) {
-        return Err(problem(415, 415));
+        return Err(Refusal(415, 415));
     }
-    let body: Value = serde_json::from_slice(body).map_err(|_| problem(422, 42201))?;
-    let schema = body["schema"].as_str().ok_or_else(|| problem(422, 42201))?;
-    apache_avro::Schema::parse_str(schema).map_err(|_| problem(422, 42201))?;
+    let body: Value = serde_json::from_slice(body).map_err(|_| Refusal(422, 42201))?;
+    let schema = body["schema"].as_str().ok_or(Refusal(422, 42201))?;
+    apache_avro::Schema::parse_str(schema).map_err(|_| Refusal(422, 42201))?;
     Ok(schema.to_owned())
 }
 
@@ -80,15 +85,15 @@ async fn lookup(
     Path(subject): Path<String>,
     headers: HeaderMap,
     body: axum::body::Bytes,
-) -> Result<Response, Response> {
+) -> Result<Response, Refusal> {
     if let Some(refusal) = manual.judge(&headers) {
-        return Ok(refusal);
+        return Err(refusal);
     }
     let schema = schema_in(&headers, &body)?;
     let subjects = manual.subjects.lock().unwrap();
-    let ids = subjects.get(&subject).ok_or_else(|| problem(404, 40401))?;
+    let ids = subjects.get(&subject).ok_or(Refusal(404, 40401))?;
     let id = manual.id_of(&schema).filter(|id| ids.contains(id));
-    let id = id.ok_or_else(|| problem(404, 40403))?;
+    let id = id.ok_or(Refusal(404, 40403))?;
     Ok(
         Json(json!({ "subject": subject, "id": id, "version": 1, "schema": schema }))
             .into_response(),
@@ -100,13 +105,13 @@ async fn register(
     Path(subject): Path<String>,
     headers: HeaderMap,
     body: axum::body::Bytes,
-) -> Result<Response, Response> {
+) -> Result<Response, Refusal> {
     if let Some(refusal) = manual.judge(&headers) {
-        return Ok(refusal);
+        return Err(refusal);
     }
     let schema = schema_in(&headers, &body)?;
     if subject.starts_with("taken.") {
-        return Err(problem(409, 409));
+        return Err(Refusal(409, 409));
     }
     let id = manual.id_of(&schema).unwrap_or_else(|| {
         manual.schemas.lock().unwrap().push(schema.clone());
@@ -124,7 +129,7 @@ async fn register(
 
 async fn by_id(State(manual): State<Manual>, Path(id): Path<u32>, headers: HeaderMap) -> Response {
     if let Some(refusal) = manual.judge(&headers) {
-        return refusal;
+        return refusal.into_response();
     }
     let schemas = manual.schemas.lock().unwrap();
     match id
@@ -132,7 +137,7 @@ async fn by_id(State(manual): State<Manual>, Path(id): Path<u32>, headers: Heade
         .and_then(|at| schemas.get(at as usize))
     {
         Some(schema) => Json(json!({ "schema": schema })).into_response(),
-        None => problem(404, 40403),
+        None => Refusal(404, 40403).into_response(),
     }
 }
 
