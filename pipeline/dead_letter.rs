@@ -121,7 +121,7 @@ impl Flood {
 
     /// Counts a record; true once poison is a flood.
     pub fn count(&mut self, poison: bool) -> bool {
-        if self.last.len() == self.limit * 2 && self.last.pop_front() == Some(true) {
+        if self.last.len() >= (self.limit * 2).max(1) && self.last.pop_front() == Some(true) {
             self.poison -= 1;
         }
         self.last.push_back(poison);

@@ -147,7 +147,7 @@ impl<S: Sink> Driver<S> {
     }
 
     fn fetch(&mut self) -> Result<(), RunError> {
-        while self.read.len() < self.batch.settings.batch {
+        while self.read.len() < self.batch.settings.batch.max(1) {
             let Some(raw) = self.group.poll().map_err(refused::<S>)? else {
                 break;
             };

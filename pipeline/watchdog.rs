@@ -128,10 +128,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_runner_whose_thread_hangs_is_stuck() {
+        let progress = Progress::new();
+        progress.tick(false);
+        let stuck = progress.stuck(Duration::from_millis(5)).await;
+        assert!(stuck.contains("hung"), "{stuck}");
+    }
+
+    #[tokio::test]
     async fn a_runner_that_waits_on_records_and_finishes_none_is_stuck() {
         let progress = Progress::new();
-        progress.tick(true);
-        let stuck = progress.stuck(Duration::from_millis(1)).await;
-        assert!(stuck.contains("1") || stuck.contains("0 s"), "{stuck}");
+        let rounds = async {
+            loop {
+                progress.tick(true);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = rounds => {}
+            stuck = progress.stuck(Duration::from_millis(300)) => {
+                assert!(stuck.contains("records wait"), "{stuck}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_runner_without_records_is_not_stuck() {
+        let progress = Progress::new();
+        let rounds = async {
+            for _ in 0..100 {
+                progress.tick(false);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = rounds => {}
+            stuck = progress.stuck(Duration::from_millis(250)) => panic!("{stuck}"),
+        }
     }
 }

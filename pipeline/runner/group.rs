@@ -8,23 +8,18 @@
 //! on during a rebalance. Whoever lost its partitions without knowing (a zombie) is fenced by the
 //! group's generation, which rides with the offsets in every transaction.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use prometheus::IntGaugeVec;
-use rdkafka::Statistics;
-use rdkafka::client::ClientContext;
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{
-    BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
-};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerGroupMetadata};
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use rdkafka::types::RDKafkaRespErr;
 
 use super::low_water;
+pub(crate) use super::rebalance::Change;
+use super::rebalance::Context;
 use super::settings::Settings;
 use crate::Kafka;
 use crate::dead_letter::RawRecord;
@@ -48,17 +43,6 @@ pub(crate) struct Start {
     pub low_water: i64,
     /// First record that is not committed.
     pub committed: i64,
-}
-
-/// What the group wants.
-#[derive(Debug)]
-pub(crate) enum Change {
-    /// Take these partitions.
-    Assigned(Vec<Place>),
-    /// Hand these over.
-    Revoked(Vec<Place>),
-    /// These were taken away: others may have them already.
-    Lost(Vec<Place>),
 }
 
 pub(crate) struct Group {
@@ -94,12 +78,7 @@ impl Group {
             own.push(("group.instance.id", instance));
         }
         let config = kafka.consumer(&kafka.group(stage), &own);
-        let context = Context {
-            stage: stage.to_owned(),
-            lag,
-            changes: Mutex::default(),
-            leaving: AtomicBool::new(false),
-        };
+        let context = Context::new(stage, lag);
         let mut consumer = BaseConsumer::from_config_and_context(&config, context)?;
         consumer.set_nonempty_callback(wake);
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
@@ -114,13 +93,13 @@ impl Group {
 
     /// What the group wants next, in order.
     pub fn change(&self) -> Option<Change> {
-        lock(&self.consumer().ok()?.context().changes).pop_front()
+        self.consumer().ok()?.context().next_change()
     }
 
     /// Whether the group wants something.
     pub fn is_asked(&self) -> bool {
         self.consumer()
-            .is_ok_and(|consumer| !lock(&consumer.context().changes).is_empty())
+            .is_ok_and(|consumer| consumer.context().has_change())
     }
 
     /// The next record that is at hand, if any.
@@ -288,7 +267,7 @@ impl Group {
         let Some(consumer) = self.consumer.take() else {
             return;
         };
-        consumer.context().leaving.store(true, Ordering::SeqCst);
+        consumer.context().leave();
         // Closing a consumer has been seen to hang: it gets a thread of its own and a deadline.
         let (closed, wait) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
@@ -327,87 +306,4 @@ fn begin(starts: &HashMap<Place, Start>) -> KafkaResult<TopicPartitionList> {
         0 => (place, Offset::Beginning),
         offset => (place, Offset::Offset(offset)),
     }))
-}
-
-fn places(list: &TopicPartitionList) -> Vec<Place> {
-    list.elements()
-        .iter()
-        .map(|element| (element.topic().to_owned(), element.partition()))
-        .collect()
-}
-
-pub(crate) struct Context {
-    stage: String,
-    lag: IntGaugeVec,
-    changes: Mutex<VecDeque<Change>>,
-    leaving: AtomicBool,
-}
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        crate::kafka::log(level, facility, text);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        // Every error of a poll comes here too, the end of a partition among them.
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
-            return;
-        }
-        tracing::warn!(stage = self.stage, %error, reason, "kafka does not answer, trying on");
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        for (name, topic) in statistics.topics {
-            for (number, partition) in topic.partitions {
-                if !partition.desired || number < 0 {
-                    continue;
-                }
-                let end = partition.ls_offset.max(0);
-                let read_all = partition.fetchq_cnt == 0 && partition.next_offset >= end;
-                let lag = if read_all {
-                    0
-                } else {
-                    end - partition.app_offset.max(0)
-                };
-                self.lag
-                    .with_label_values(&[&name, &number.to_string()])
-                    .set(lag.max(0));
-            }
-        }
-    }
-}
-
-impl ConsumerContext for Context {
-    fn rebalance(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        error: RDKafkaRespErr,
-        list: &mut TopicPartitionList,
-    ) {
-        let assigned = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        if self.leaving.load(Ordering::SeqCst) {
-            let answer = match consumer.rebalance_protocol() {
-                RebalanceProtocol::Cooperative if !assigned => consumer.incremental_unassign(list),
-                _ => consumer.unassign(),
-            };
-            if let Err(error) = answer {
-                tracing::debug!(%error, "partitions were gone already");
-            }
-            return;
-        }
-        let places = places(list);
-        let change = if assigned {
-            Change::Assigned(places)
-        } else if consumer.assignment_lost() {
-            Change::Lost(places)
-        } else {
-            Change::Revoked(places)
-        };
-        lock(&self.changes).push_back(change);
-    }
-}
-
-/// A panic elsewhere cannot leave the queue half-written: go on with it.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -13,6 +13,7 @@ mod low_water;
 pub(crate) mod measures;
 mod memory;
 mod partition;
+mod rebalance;
 mod settings;
 mod window;
 pub(crate) mod work;

@@ -199,6 +199,35 @@ async fn a_panic_stops_the_stage_with_where_it_happened() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stage_that_never_finishes_a_record_is_stopped() {
+    let mut scene = scene().await;
+    scene.settings.stuck_s = 2;
+    scene
+        .write(&[started("call-1"), utterance("call-1", 1, "slow 600000")])
+        .await;
+    let error = scene.run(Counter::default()).ended().await.unwrap_err();
+    assert!(matches!(error, RunError::Stuck { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_waits_for_brokers_that_are_away_and_stops_when_asked() {
+    let kafka = pipeline::Kafka {
+        bootstrap: format!("127.0.0.1:{}", harness::free_port()),
+        ..pipeline::Kafka::default()
+    };
+    let deps = crate::scene::deps(schemas::Codec::new().unwrap().into());
+    let stop = tokio_util::sync::CancellationToken::new();
+    let settings = pipeline::runner::Settings::default();
+    let stage = Counter::default();
+    let run = pipeline::runner::run(stage, &kafka, &settings, &deps, stop.clone());
+    let mut run = std::pin::pin!(run);
+    let waited = tokio::time::timeout(Duration::from_secs(1), &mut run).await;
+    assert!(waited.is_err(), "{waited:?}");
+    stop.cancel();
+    tokio::time::timeout(DEADLINE, run).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_transient_error_is_retried_in_order_while_other_calls_go_on() {
     let scene = scene().await;
     let stage = scene.run(Counter::default());
