@@ -9,7 +9,10 @@ use schemas::{
 };
 
 use super::stretches::Stretches;
-use super::table::{Row, Table};
+use super::table::{
+    CALL_STORIES, CALLS, CONVERSATIONS, FEEDBACK, INSIGHTS, OBJECTION_OUTCOMES, OBJECTIONS, Row,
+    TIPS, Table, UTTERANCES,
+};
 
 /// All tables but `audio_received`, in the order in which they are written.
 pub(super) const TABLES: [(Table, Take); 9] = [
@@ -37,161 +40,6 @@ pub(super) const TABLES: [(Table, Take); 9] = [
 
 /// Takes a table's rows out of a batch.
 pub(super) type Take = fn(&mut Batch) -> Vec<Row>;
-
-const KEEP: &str = "ON CONFLICT DO NOTHING";
-
-const CALLS: Table = Table {
-    name: "calls",
-    columns: &[
-        "call_id",
-        "tenant",
-        "rep",
-        "customer",
-        "language",
-        "source",
-        "channels",
-        "started_at",
-    ],
-    conflict: KEEP,
-};
-
-const CALL_STORIES: Table = Table {
-    name: "call_stories",
-    columns: &[
-        "call_id",
-        "topic",
-        "tenant",
-        "first_at",
-        "last_at",
-        "started",
-        "ended",
-        "end_reason",
-        "duration_ms",
-        "utterances",
-        "transcribed_ms",
-    ],
-    conflict: "ON CONFLICT (call_id, topic) DO UPDATE SET \
-        first_at = CASE WHEN excluded.first_at < call_stories.first_at \
-            THEN excluded.first_at ELSE call_stories.first_at END, \
-        last_at = CASE WHEN excluded.last_at > call_stories.last_at \
-            THEN excluded.last_at ELSE call_stories.last_at END, \
-        started = call_stories.started OR excluded.started, \
-        ended = call_stories.ended OR excluded.ended, \
-        end_reason = COALESCE(call_stories.end_reason, excluded.end_reason), \
-        duration_ms = COALESCE(call_stories.duration_ms, excluded.duration_ms), \
-        utterances = COALESCE(call_stories.utterances, excluded.utterances), \
-        transcribed_ms = COALESCE(call_stories.transcribed_ms, excluded.transcribed_ms)",
-};
-
-const UTTERANCES: Table = Table {
-    name: "utterances",
-    columns: &[
-        "event_id",
-        "call_id",
-        "tenant",
-        "spoken_at",
-        "channel",
-        "speaker",
-        "start_ms",
-        "end_ms",
-        "language",
-        "words",
-        "text",
-    ],
-    conflict: KEEP,
-};
-
-const INSIGHTS: Table = Table {
-    name: "insights",
-    columns: &[
-        "event_id",
-        "utterance_id",
-        "call_id",
-        "tenant",
-        "spoken_at",
-        "channel",
-        "speaker",
-        "start_ms",
-        "end_ms",
-        "language",
-        "words",
-        "sentiment",
-        "sentiment_score",
-        "polarity",
-        "next_step",
-        "talk_ratio",
-        "monologue_ms",
-        "interruptions",
-        "rep_words_per_minute",
-        "sentiment_trend",
-    ],
-    conflict: KEEP,
-};
-
-const OBJECTIONS: Table = Table {
-    name: "objections",
-    columns: &[
-        "insight_id",
-        "kind",
-        "call_id",
-        "tenant",
-        "spoken_at",
-        "score",
-    ],
-    conflict: KEEP,
-};
-
-const OBJECTION_OUTCOMES: Table = Table {
-    name: "objection_outcomes",
-    columns: &["call_id", "kind", "tenant", "raised", "answered"],
-    conflict: KEEP,
-};
-
-const CONVERSATIONS: Table = Table {
-    name: "conversations",
-    columns: &[
-        "call_id",
-        "tenant",
-        "talk_ratio",
-        "longest_monologue_ms",
-        "interruptions",
-        "rep_words_per_minute",
-        "sentiment_trend",
-        "next_step",
-    ],
-    conflict: KEEP,
-};
-
-const TIPS: Table = Table {
-    name: "tips",
-    columns: &[
-        "event_id",
-        "utterance_id",
-        "call_id",
-        "tenant",
-        "given_at",
-        "rule",
-        "playbook",
-        "playbook_version",
-        "objection",
-        "title",
-        "say",
-        "ask",
-        "language",
-        "priority",
-        "spoken_at",
-        "expires_at",
-    ],
-    conflict: KEEP,
-};
-
-const FEEDBACK: Table = Table {
-    name: "feedback",
-    columns: &[
-        "event_id", "tip_id", "call_id", "tenant", "given_at", "rep", "action",
-    ],
-    conflict: KEEP,
-};
 
 /// Writes a row: its values one after the other.
 macro_rules! row {

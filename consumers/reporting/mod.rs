@@ -16,7 +16,7 @@ use sqlx::{Any, AnyPool, Row, Transaction};
 use batch::Batch;
 use stretches::Stretches;
 pub use summary::{Summary, summary};
-use table::Table;
+use table::{AUDIO, LOCK};
 
 /// Section `reporting`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,20 +40,6 @@ impl Default for Settings {
 pub struct Reporting {
     pool: AnyPool,
 }
-
-/// Where audio that arrived is counted. `LOCK` also gives what was counted before.
-const AUDIO: Table = Table {
-    name: "audio_received",
-    columns: &["call_id", "tenant", "stretches", "received_ms"],
-    conflict: "ON CONFLICT (call_id) DO UPDATE SET \
-        stretches = excluded.stretches, received_ms = excluded.received_ms",
-};
-const LOCK: Table = Table {
-    name: AUDIO.name,
-    columns: AUDIO.columns,
-    conflict: "ON CONFLICT (call_id) DO UPDATE SET tenant = excluded.tenant \
-        RETURNING call_id, stretches",
-};
 
 impl Sink for Reporting {
     const NAME: &'static str = "reporting";

@@ -1,4 +1,4 @@
-//! Rows on their way into a table, many in one statement.
+//! The tables, and rows on their way into them, many in one statement.
 
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
@@ -106,3 +106,175 @@ from! {
     Vec<u8> => |bytes| Self::Bytes(Some(bytes));
     Option<Vec<u8>> => |bytes| Self::Bytes(bytes);
 }
+
+// === The tables ===
+
+/// What is there stays: it came from the same event.
+const KEEP: &str = "ON CONFLICT DO NOTHING";
+
+pub(super) const CALLS: Table = Table {
+    name: "calls",
+    columns: &[
+        "call_id",
+        "tenant",
+        "rep",
+        "customer",
+        "language",
+        "source",
+        "channels",
+        "started_at",
+    ],
+    conflict: KEEP,
+};
+
+pub(super) const CALL_STORIES: Table = Table {
+    name: "call_stories",
+    columns: &[
+        "call_id",
+        "topic",
+        "tenant",
+        "first_at",
+        "last_at",
+        "started",
+        "ended",
+        "end_reason",
+        "duration_ms",
+        "utterances",
+        "transcribed_ms",
+    ],
+    conflict: "ON CONFLICT (call_id, topic) DO UPDATE SET \
+        first_at = CASE WHEN excluded.first_at < call_stories.first_at \
+            THEN excluded.first_at ELSE call_stories.first_at END, \
+        last_at = CASE WHEN excluded.last_at > call_stories.last_at \
+            THEN excluded.last_at ELSE call_stories.last_at END, \
+        started = call_stories.started OR excluded.started, \
+        ended = call_stories.ended OR excluded.ended, \
+        end_reason = COALESCE(call_stories.end_reason, excluded.end_reason), \
+        duration_ms = COALESCE(call_stories.duration_ms, excluded.duration_ms), \
+        utterances = COALESCE(call_stories.utterances, excluded.utterances), \
+        transcribed_ms = COALESCE(call_stories.transcribed_ms, excluded.transcribed_ms)",
+};
+
+pub(super) const UTTERANCES: Table = Table {
+    name: "utterances",
+    columns: &[
+        "event_id",
+        "call_id",
+        "tenant",
+        "spoken_at",
+        "channel",
+        "speaker",
+        "start_ms",
+        "end_ms",
+        "language",
+        "words",
+        "text",
+    ],
+    conflict: KEEP,
+};
+
+pub(super) const INSIGHTS: Table = Table {
+    name: "insights",
+    columns: &[
+        "event_id",
+        "utterance_id",
+        "call_id",
+        "tenant",
+        "spoken_at",
+        "channel",
+        "speaker",
+        "start_ms",
+        "end_ms",
+        "language",
+        "words",
+        "sentiment",
+        "sentiment_score",
+        "polarity",
+        "next_step",
+        "talk_ratio",
+        "monologue_ms",
+        "interruptions",
+        "rep_words_per_minute",
+        "sentiment_trend",
+    ],
+    conflict: KEEP,
+};
+
+pub(super) const OBJECTIONS: Table = Table {
+    name: "objections",
+    columns: &[
+        "insight_id",
+        "kind",
+        "call_id",
+        "tenant",
+        "spoken_at",
+        "score",
+    ],
+    conflict: KEEP,
+};
+
+pub(super) const OBJECTION_OUTCOMES: Table = Table {
+    name: "objection_outcomes",
+    columns: &["call_id", "kind", "tenant", "raised", "answered"],
+    conflict: KEEP,
+};
+
+pub(super) const CONVERSATIONS: Table = Table {
+    name: "conversations",
+    columns: &[
+        "call_id",
+        "tenant",
+        "talk_ratio",
+        "longest_monologue_ms",
+        "interruptions",
+        "rep_words_per_minute",
+        "sentiment_trend",
+        "next_step",
+    ],
+    conflict: KEEP,
+};
+
+pub(super) const TIPS: Table = Table {
+    name: "tips",
+    columns: &[
+        "event_id",
+        "utterance_id",
+        "call_id",
+        "tenant",
+        "given_at",
+        "rule",
+        "playbook",
+        "playbook_version",
+        "objection",
+        "title",
+        "say",
+        "ask",
+        "language",
+        "priority",
+        "spoken_at",
+        "expires_at",
+    ],
+    conflict: KEEP,
+};
+
+pub(super) const FEEDBACK: Table = Table {
+    name: "feedback",
+    columns: &[
+        "event_id", "tip_id", "call_id", "tenant", "given_at", "rep", "action",
+    ],
+    conflict: KEEP,
+};
+
+/// Where audio that arrived is counted. `LOCK` also gives what was counted before.
+pub(super) const AUDIO: Table = Table {
+    name: "audio_received",
+    columns: &["call_id", "tenant", "stretches", "received_ms"],
+    conflict: "ON CONFLICT (call_id) DO UPDATE SET \
+        stretches = excluded.stretches, received_ms = excluded.received_ms",
+};
+pub(super) const LOCK: Table = Table {
+    name: AUDIO.name,
+    columns: AUDIO.columns,
+    conflict: "ON CONFLICT (call_id) DO UPDATE SET tenant = excluded.tenant \
+        RETURNING call_id, stretches",
+};
