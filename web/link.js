@@ -8,14 +8,20 @@ const EVENTS = ["snapshot", "live", "call", "utterance", "insight", "tip", "feed
  */
 export async function session() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (!token) return (await fetch("/v1/session")).ok;
-  history.replaceState(null, "", location.pathname + location.search);
+  if (!token) return accepted(await fetch("/v1/session"));
   const answer = await fetch("/v1/session", {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ token }),
   });
-  return answer.ok;
+  if (answer.status < 500) history.replaceState(null, "", location.pathname + location.search);
+  return accepted(answer);
+}
+
+function accepted(answer) {
+  if (answer.ok) return true;
+  if (answer.status < 500) return false;
+  throw new Error(`the gateway answers ${answer.status}`);
 }
 
 /**

@@ -5,6 +5,8 @@ export function fresh() {
   return {
     callId: null, state: "waiting", rep: null, customer: null, language: null, startedAt: null,
     summary: null, utterances: [], insights: new Map(), tips: new Map(),
+    // What was done with each tip; may come before the tip itself.
+    done: new Map(),
   };
 }
 
@@ -42,15 +44,18 @@ function utterance(story, data) {
 }
 
 function tip(story, data) {
-  if (!story.tips.has(data.id)) story.tips.set(data.id, { ...data, shown: false, done: null });
+  const { shown, done } = story.done.get(data.id) ?? { shown: false, done: null };
+  if (!story.tips.has(data.id)) story.tips.set(data.id, { ...data, shown, done });
   return story;
 }
 
 function feedback(story, { tip_id: id, action }) {
+  const known = story.done.get(id);
+  const told = { shown: true, done: action === "shown" ? known?.done ?? null : action };
+  story.done.set(id, told);
   const tip = story.tips.get(id);
-  if (!tip) return story;
-  tip.shown = true;
-  if (action !== "shown") tip.done = action;
+  // What the rep did here goes before an older word of it.
+  if (tip) Object.assign(tip, { shown: true, done: told.done ?? tip.done });
   return story;
 }
 

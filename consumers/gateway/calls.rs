@@ -66,6 +66,8 @@ struct Inner {
     calls: HashMap<CallRef, CallView>,
     desks: HashMap<RepId, Desk>,
     tips: HashMap<EventId, CallRef>,
+    /// Feedback read at the start before its call: topics come in no order among each other.
+    early: HashMap<CallRef, Vec<(Story, Place)>>,
 }
 
 /// The open calls.
@@ -126,8 +128,12 @@ impl Calls {
             source,
             offset: origin.offset,
             timestamp,
+            live,
         };
         let mut inner = self.lock();
+        if live {
+            inner.early.clear();
+        }
         match body {
             Body::Started(started) => inner.start(&head, started, at, self.limits),
             Body::Item(Story::Tip(_, tip)) if live && tip.expires_at <= now => Outcome::Late,
@@ -224,6 +230,7 @@ struct Place {
     source: Source,
     offset: i64,
     timestamp: i64,
+    live: bool,
 }
 
 impl Inner {
@@ -252,12 +259,21 @@ impl Inner {
         if newest {
             desk.current = Some(call);
         }
-        self.add(head, Story::Started(started), at, limits)
+        let early = self.early.remove(&CallRef::of(head)).unwrap_or_default();
+        let outcome = self.add(head, Story::Started(started), at, limits);
+        for (story, at) in early {
+            self.add(head, story, at, limits);
+        }
+        outcome
     }
 
     fn add(&mut self, head: &Head, story: Story, at: Place, limits: Limits) -> Outcome {
         let call_ref = CallRef::of(head);
         let Some(call) = self.calls.get_mut(&call_ref) else {
+            if !at.live && matches!(story, Story::Feedback(_)) {
+                self.early.entry(call_ref).or_default().push((story, at));
+                return Outcome::Taken { cut_off: 0 };
+            }
             return Outcome::Skipped("unknown_call");
         };
         if let Story::Tip(id, _) = &story

@@ -27,10 +27,14 @@ mod schema_api;
 mod screen;
 mod session;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod token;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, State};
@@ -41,10 +45,11 @@ use axum::routing::{get, post};
 use axum::{Router, middleware};
 use pipeline::reader::From;
 use pipeline::telemetry::{self, Health, Part};
-use pipeline::{Delivery, Deps, Envelope, Kafka, Producer, ReadError, Reader, Sealer};
+use pipeline::{Deps, Envelope, Kafka, Producer, ReadError, Reader, Sealer};
+use prometheus::Registry;
 use schemas::{AnyEvent, topics};
 use tokio::net::TcpListener;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::CorsLayer;
 
@@ -71,6 +76,9 @@ const BODY_BYTES: usize = 16 * 1024;
 const TICK: Duration = Duration::from_millis(250);
 /// How often it forgets stale calls, in ticks.
 const SWEEP: u32 = 40;
+/// How often Kafka is asked whether it is there, and how long it may take to answer.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 
 /// Why the gateway does not start, or ends.
 #[derive(Debug, thiserror::Error)]
@@ -126,7 +134,8 @@ impl std::ops::Deref for Shared {
 impl Shared {
     fn new(
         settings: Settings,
-        deps: &Deps,
+        sealer: &Sealer,
+        metrics: &Registry,
         outlet: impl Outlet,
         stop: CancellationToken,
     ) -> Result<Self, GatewayError> {
@@ -137,8 +146,8 @@ impl Shared {
         };
         Ok(Self(Arc::new(Parts {
             calls: Calls::new(settings.limits()),
-            sealer: deps.sealer.clone(),
-            metrics: Metrics::new(&deps.metrics)?,
+            sealer: sealer.clone(),
+            metrics: Metrics::new(metrics)?,
             outlet: Box::new(outlet),
             tokens,
             settings,
@@ -152,6 +161,38 @@ impl Shared {
             Outcome::Taken { cut_off } => self.metrics.screens_cut_off.inc_by(cut_off as u64),
             Outcome::Late => self.metrics.tips_late.inc(),
             Outcome::Skipped(reason) => self.metrics.skip(reason),
+        }
+    }
+
+    /// Reads the topics for good; says every now and then whether the past has been read.
+    async fn read(
+        &self,
+        reader: &mut Reader,
+        caught_up: impl Fn(bool),
+    ) -> Result<(), GatewayError> {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = 0_u32;
+        loop {
+            let live = reader.caught_up();
+            tokio::select! {
+                next = reader.next() => match next {
+                    Ok(envelope) => self.take(envelope, live),
+                    Err(ReadError::Poison { origin, poison }) => {
+                        tracing::warn!(?origin, reason = %poison.reason, "record left out of the screens");
+                        self.metrics.skip("poison");
+                    }
+                    Err(error) => return Err(error.into()),
+                },
+                _ = tick.tick() => {
+                    caught_up(reader.caught_up());
+                    ticks = ticks.wrapping_add(1);
+                    if ticks.is_multiple_of(SWEEP) {
+                        self.calls.sweep(clock::now());
+                    }
+                    self.metrics.calls.set(i64::try_from(self.calls.open()).unwrap_or(i64::MAX));
+                }
+            }
         }
     }
 }
@@ -179,8 +220,9 @@ impl Gateway {
         health: Health,
         stop: CancellationToken,
     ) -> Result<Self, GatewayError> {
+        let stop = stop.child_token();
         let producer = Producer::new(&kafka, Arc::clone(&deps.codec))?;
-        let shared = Shared::new(settings, &deps, producer, stop)?;
+        let shared = Shared::new(settings, &deps.sealer, &deps.metrics, producer, stop)?;
         let part = health.part("gateway");
         let telemetry = telemetry::routes(deps.metrics.clone(), health);
         let (listener, address) = listen(&shared.settings).await?;
@@ -207,21 +249,23 @@ impl Gateway {
     pub async fn run(self) -> Result<(), GatewayError> {
         let stop = self.shared.stop.clone();
         let _stop_all = stop.clone().drop_guard();
-        let from = match self.kafka.delivery {
-            Delivery::ExactlyOnce => {
-                let back = i64::try_from(self.shared.settings.lookback.as_millis());
-                From::Time(clock::now() - back.unwrap_or(i64::MAX))
-            }
-            // librdkafka's in-process cluster cannot look times up, and keeps little.
-            Delivery::AtLeastOnce => From::Beginning,
-        };
+        let lookback = i64::try_from(self.shared.settings.lookback.as_millis());
+        let from = From::Time(clock::now().saturating_sub(lookback.unwrap_or(i64::MAX)));
         tracing::info!(address = %self.address, "serving softphones");
         let server = axum::serve(self.listener, self.router)
             .with_graceful_shutdown(stop.clone().cancelled_owned());
+        let reachable = AtomicBool::new(false);
         let read = async {
             let codec = Arc::clone(&self.deps.codec);
-            let reader = Reader::open(&self.kafka, codec, TOPICS, from).await?;
-            read(&self.shared, reader, &self.part).await
+            let mut reader = Reader::open(&self.kafka, codec, TOPICS, from).await?;
+            let reading = self.shared.read(&mut reader, |caught_up| {
+                self.part
+                    .ready(caught_up && reachable.load(Ordering::Relaxed));
+            });
+            tokio::select! {
+                ended = reading => ended,
+                never = watch(&self.kafka, &reachable) => match never {},
+            }
         };
         let read = async {
             let read = stop.run_until_cancelled(read).await;
@@ -244,31 +288,12 @@ async fn listen(settings: &Settings) -> Result<(Patient, SocketAddr), GatewayErr
     Ok((Patient { listener, stalled }, address))
 }
 
-/// Reads the topics for good.
-async fn read(shared: &Shared, mut reader: Reader, part: &Part) -> Result<(), GatewayError> {
-    let mut tick = interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut ticks = 0_u32;
+/// Asks Kafka every now and then whether it is there.
+async fn watch(kafka: &Kafka, reachable: &AtomicBool) -> Infallible {
     loop {
-        let live = reader.caught_up();
-        tokio::select! {
-            next = reader.next() => match next {
-                Ok(envelope) => shared.take(envelope, live),
-                Err(ReadError::Poison { origin, poison }) => {
-                    tracing::warn!(?origin, reason = %poison.reason, "record left out of the screens");
-                    shared.metrics.skip("poison");
-                }
-                Err(error) => return Err(error.into()),
-            },
-            _ = tick.tick() => {
-                part.ready(reader.caught_up());
-                ticks = ticks.wrapping_add(1);
-                if ticks.is_multiple_of(SWEEP) {
-                    shared.calls.sweep(clock::now());
-                }
-                shared.metrics.calls.set(i64::try_from(shared.calls.open()).unwrap_or(i64::MAX));
-            }
-        }
+        let answer = timeout(ANSWER_WITHIN, kafka.wait_until_reachable()).await;
+        reachable.store(matches!(answer, Ok(Ok(()))), Ordering::Relaxed);
+        sleep(ASK_EVERY).await;
     }
 }
 
