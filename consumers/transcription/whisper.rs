@@ -274,13 +274,19 @@ impl Shape {
 }
 
 /// Where the tokens begin to go round in circles: when the last ones are the same as those before
-/// them. With a cropped context Whisper now and then says the same sentence over and over.
+/// them. With a cropped context Whisper now and then says the same over and over. People repeat
+/// themselves too: at least this many tokens must be too many.
 fn said_once(tokens: &[u32]) -> Option<usize> {
-    const SHORTEST: usize = 5;
+    const TOO_MANY: usize = 4;
     let end = tokens.len();
-    (SHORTEST..=end / 2)
-        .find(|&period| tokens[end - period..] == tokens[end - 2 * period..end - period])
-        .map(|period| end - period)
+    let repeated = |period: usize| {
+        let begin = end.checked_sub(period * TOO_MANY.div_ceil(period))?;
+        let before = begin.checked_sub(period)?;
+        let first = &tokens[before..begin];
+        let mut copies = tokens[before..].chunks_exact(period);
+        copies.all(|copy| copy == first).then_some(begin)
+    };
+    (1..=end / 2).find_map(repeated)
 }
 
 /// The best token and its log probability among those that may be written.
@@ -314,6 +320,7 @@ mod tests {
         let twice = [&[9][..], &sentence, &sentence].concat();
         assert_eq!(said_once(&twice), Some(8));
         assert_eq!(said_once(&twice[..14]), None);
+        assert_eq!(said_once(&[9, 1, 2, 1, 2, 1, 2]), Some(3));
     }
 
     #[test]
