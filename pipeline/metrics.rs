@@ -194,4 +194,14 @@ mod tests {
         assert_eq!(families.len(), 1);
         assert_eq!(families[0].get_metric().len(), 2);
     }
+
+    #[test]
+    fn every_metric_is_in_the_operators_manual() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operators.md");
+        let manual = std::fs::read_to_string(path).unwrap();
+        for metric in ALL {
+            let row = format!("| `{}` | {} |", metric.name, metric.help);
+            assert!(manual.contains(&row), "missing in docs/operators.md: {row}");
+        }
+    }
 }
