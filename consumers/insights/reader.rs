@@ -16,6 +16,9 @@ use crate::onnx::{self, ModelError};
 /// Outputs that the graph must have, each f32 with a row a text.
 const OUTPUTS: [&str; 3] = ["sentiment", "objections", "next_step"];
 
+/// Texts whose tokens fill the same number of such steps go through the graph together.
+const STEP: usize = 8;
+
 /// What was found in a text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
@@ -155,14 +158,30 @@ impl Reader {
         })
     }
 
-    /// Reads the texts in one run of the graph: one reading a text, in their order.
+    /// Reads the texts: one reading a text, in their order. Texts of about the same length go
+    /// through the graph together, so that little of its work is padding.
     pub(super) fn read(&mut self, texts: &[&str]) -> Result<Vec<Reading>, ModelError> {
         let tokens = self.companions.tokens(texts)?;
-        let longest = tokens.iter().map(Vec::len).max().unwrap_or(0);
+        let mut by_length: Vec<usize> = (0..texts.len()).collect();
+        let length = |place: &usize| tokens[*place].len().div_ceil(STEP);
+        by_length.sort_by_key(length);
+        let mut readings = vec![Reading::of_nothing(); texts.len()];
+        for places in by_length.chunk_by(|one, next| length(one) == length(next)) {
+            let rows: Vec<&[u32]> = places.iter().map(|place| &tokens[*place][..]).collect();
+            for (place, reading) in places.iter().zip(self.run(&rows)?) {
+                readings[*place] = reading;
+            }
+        }
+        Ok(readings)
+    }
+
+    /// One run of the graph.
+    fn run(&mut self, rows: &[&[u32]]) -> Result<Vec<Reading>, ModelError> {
+        let longest = rows.iter().map(|row| row.len()).max().unwrap_or(0);
         // Beyond a text's end the mask is 0, and the id does not matter.
-        let mut ids = Array2::<i64>::zeros((texts.len(), longest));
-        let mut mask = Array2::<i64>::zeros((texts.len(), longest));
-        for (row, tokens) in tokens.iter().enumerate() {
+        let mut ids = Array2::<i64>::zeros((rows.len(), longest));
+        let mut mask = Array2::<i64>::zeros((rows.len(), longest));
+        for (row, tokens) in rows.iter().enumerate() {
             for (column, id) in tokens.iter().enumerate() {
                 ids[[row, column]] = i64::from(*id);
                 mask[[row, column]] = 1;
