@@ -1,5 +1,8 @@
 //! The softphone panel in a real Chromium, against a gateway on librdkafka's in-process cluster.
 
+// Helpers of tests may panic like the tests themselves.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -138,8 +141,12 @@ impl Stand {
             channels: vec![Speaker::Rep, Speaker::Customer],
             started_at: now() - 65_000,
         };
-        self.send::<Utterance>("start", Body::Started(started))
+        // As the stages do: every topic of a call begins with its start.
+        self.send::<Utterance>("start", Body::Started(started.clone()))
             .await;
+        self.send::<Insight>("start found", Body::Started(started.clone()))
+            .await;
+        self.send::<Tip>("start tips", Body::Started(started)).await;
     }
 
     async fn say(&self, name: &str, start_ms: i64, text: &str) -> EventId {
@@ -327,6 +334,7 @@ async fn a_tip_appears_on_the_page_and_what_the_rep_does_with_it_lands_in_the_to
 
     let used = stand.tip("second tip", said, "We can start small.").await;
     see(&browser, "the second tip", TIP_SHOWN).await;
+    stand.feedback(3).await;
     ask(&browser, "document.querySelector('#used').click()").await;
     let last = stand.feedback(4).await.remove(3);
     assert!(matches!(&last.body, Body::Item(f) if f.tip_id == used && f.action == Action::Used));
@@ -353,6 +361,7 @@ async fn a_reloaded_page_knows_the_call_and_no_other_rep_sees_it() {
     stand.ready().await;
     browser.goto(stand.panel("acme", "ana")).await.unwrap();
     see(&browser, "the tip", TIP_SHOWN).await;
+    stand.feedback(1).await;
     press(&browser, "u").await;
     see(&browser, "the tip is gone", TIP_GONE).await;
     stand.feedback(2).await;
