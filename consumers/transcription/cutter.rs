@@ -1,6 +1,7 @@
 //! Cuts a channel into utterances, as a function of its samples and nothing else: however the
 //! samples are handed over, the utterances are the same.
 
+use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 
 use super::vad::{FRAME_MS, Vad, VadState};
@@ -11,8 +12,10 @@ use crate::onnx::ModelError;
 #[serde(default, deny_unknown_fields)]
 pub struct CutterSettings {
     /// Probability of speech, 0 to 1, from which on an utterance begins.
+    #[serde(deserialize_with = "probability")]
     pub begin_probability: f32,
     /// Probability of speech below which a frame counts as a pause.
+    #[serde(deserialize_with = "probability")]
     pub pause_probability: f32,
     /// Milliseconds of pause that end an utterance. Shorter gives tips sooner and cuts more
     /// sentences in two.
@@ -22,6 +25,7 @@ pub struct CutterSettings {
     /// Milliseconds kept before the first and after the last word, so that neither is clipped.
     pub margin_ms: usize,
     /// Milliseconds after which a monologue is cut at its quietest moment.
+    #[serde(deserialize_with = "hearable")]
     pub max_utterance_ms: usize,
 }
 
@@ -36,6 +40,26 @@ impl Default for CutterSettings {
             max_utterance_ms: 15_000,
         }
     }
+}
+
+fn probability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f32, D::Error> {
+    let value = f32::deserialize(deserializer)?;
+    if (0.0..=1.0).contains(&value) {
+        return Ok(value);
+    }
+    Err(D::Error::custom(format!(
+        "{value} is no probability: 0 to 1"
+    )))
+}
+
+fn hearable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let ms = usize::deserialize(deserializer)?;
+    if (1000..=29_000).contains(&ms) {
+        return Ok(ms);
+    }
+    Err(D::Error::custom(format!(
+        "{ms} ms: 1000 to 29000, for Whisper hears 30 s at once"
+    )))
 }
 
 /// An utterance's sound.
@@ -184,5 +208,26 @@ impl Cutter {
         self.sound.drain(..frames * self.vad.frame());
         self.speech.drain(..frames);
         self.gone += frames;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_cannot_work_are_refused_and_the_defaults_are_not() {
+        let read = |text: &str| serde_json::from_str::<CutterSettings>(text);
+        assert_eq!(read("{}").unwrap(), CutterSettings::default());
+        let default = serde_json::to_string(&CutterSettings::default()).unwrap();
+        assert_eq!(read(&default).unwrap(), CutterSettings::default());
+        for (text, complaint) in [
+            (r#"{"begin_probability": 1.5}"#, "0 to 1"),
+            (r#"{"max_utterance_ms": 60000}"#, "1000 to 29000"),
+            (r#"{"end_silence": 1}"#, "unknown field"),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(complaint), "{error}");
+        }
     }
 }
