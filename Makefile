@@ -17,7 +17,10 @@ lint: ## Check formatting, clippy's warnings and the licences of dependencies
 
 bench: models ## Measure what docs/figures.md reports (ARGS are passed on)
 	@scripts/setup test
-	@cargo bench --profile release $(ARGS)
+	@deploy/kafka/kafka fetch
+	@deploy/postgresql/postgresql fetch
+	@cargo bench --profile release --bench pipeline -- $(ARGS)
+	@python3 benches/transcribe/compare.py --coach $${CARGO_TARGET_DIR:-target}/release/coach
 
 models: ## Fetch and convert the models, once
 	@scripts/setup demo

@@ -433,7 +433,7 @@ async fn the_panel_fits_into_a_narrow_softphone() {
     see(
         &browser,
         "the framed tip",
-        &format!("{FRAME}.querySelector('#tip')?.checkVisibility()"),
+        &format!("{FRAME}?.querySelector('#tip')?.checkVisibility()"),
     )
     .await;
     let widths = format!(
