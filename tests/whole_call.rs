@@ -5,11 +5,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::{Process, Signal};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
 use sqlx::Row;
 
@@ -123,47 +125,44 @@ impl Chain {
         let consumer: BaseConsumer = rdkafka::ClientConfig::new()
             .set("bootstrap.servers", &self.bootstrap)
             .set("group.id", harness::unique("raw"))
-            .set("auto.offset.reset", "earliest")
             .set("enable.partition.eof", "true")
             .create()
             .unwrap();
         let metadata = consumer.fetch_metadata(None, SOON).unwrap();
-        let names: Vec<&str> = metadata
+        let mut bytes = Vec::new();
+        for topic in metadata
             .topics()
             .iter()
-            .map(|topic| topic.name())
-            .filter(|name| !name.starts_with("__"))
-            .collect();
-        let partitions: usize = metadata
-            .topics()
-            .iter()
-            .filter(|topic| names.contains(&topic.name()))
-            .map(|topic| topic.partitions().len())
-            .sum();
-        consumer.subscribe(&names).unwrap();
-        let (mut bytes, mut ended) = (Vec::new(), HashSet::new());
-        while ended.len() < partitions {
-            match consumer
-                .poll(Duration::from_secs(30))
-                .expect("records or their end")
-            {
-                Ok(record) => {
-                    bytes.extend(record.payload().unwrap_or_default());
-                    bytes.extend(record.key().unwrap_or_default());
-                    for header in record.headers().into_iter().flat_map(Headers::iter) {
-                        bytes.extend(
-                            header
-                                .key
-                                .bytes()
-                                .chain(header.value.unwrap_or_default().iter().copied()),
-                        );
+            .filter(|topic| !topic.name().starts_with("__"))
+        {
+            let mut all = TopicPartitionList::new();
+            for partition in topic.partitions() {
+                all.add_partition_offset(topic.name(), partition.id(), Offset::Beginning)
+                    .unwrap();
+            }
+            consumer.assign(&all).unwrap();
+            let mut ended = HashSet::new();
+            let deadline = Instant::now() + SOON;
+            while ended.len() < topic.partitions().len() {
+                assert!(Instant::now() < deadline, "{} has no end", topic.name());
+                // None also when the client was busy with something else.
+                let Some(next) = consumer.poll(Duration::from_millis(100)) else {
+                    continue;
+                };
+                match next {
+                    Ok(record) => {
+                        bytes.extend(record.payload().unwrap_or_default());
+                        bytes.extend(record.key().unwrap_or_default());
+                        for header in record.headers().into_iter().flat_map(Headers::iter) {
+                            bytes.extend(header.key.as_bytes());
+                            bytes.extend(header.value.unwrap_or_default());
+                        }
                     }
+                    Err(KafkaError::PartitionEOF(partition)) => {
+                        ended.insert(partition);
+                    }
+                    Err(error) => panic!("{error}"),
                 }
-                Err(rdkafka::error::KafkaError::PartitionEOF(partition)) => {
-                    // One end a partition and topic; count how many were reached.
-                    ended.insert((ended.len(), partition));
-                }
-                Err(error) => panic!("{error}"),
             }
         }
         bytes
