@@ -82,16 +82,25 @@ fn cut(samples: &[f32], chunk: usize) -> Vec<Cut> {
     cuts
 }
 
-async fn transcribe(samples: Vec<f32>, language: Option<Language>) -> Vec<Line> {
-    let mut recorder = Recorder::open(&onnx::cache_dir(), Settings::default()).unwrap();
-    let recording = Audio {
-        rate: 8000,
-        channels: vec![samples],
-        missing: 0,
-    };
+fn recorder() -> Recorder {
+    Recorder::open(
+        &onnx::cache_dir(),
+        Settings {
+            workers: 1,
+            ..Settings::default()
+        },
+    )
+    .unwrap()
+}
+
+async fn transcribe(
+    recorder: &mut Recorder,
+    recording: &Audio,
+    language: Option<Language>,
+) -> Vec<Line> {
     let mut lines = Vec::new();
     recorder
-        .transcribe(&recording, language, |line| lines.push(line))
+        .transcribe(recording, language, |line| lines.push(line))
         .await
         .unwrap();
     lines
@@ -99,13 +108,19 @@ async fn transcribe(samples: Vec<f32>, language: Option<Language>) -> Vec<Line> 
 
 #[tokio::test]
 async fn silence_hiss_and_hold_music_give_no_words() {
+    let mut recorder = recorder();
     for (name, samples) in [
         ("silence", silence(20)),
         ("hiss", hiss(20)),
         ("hold music", hold_music(30)),
     ] {
+        let recording = Audio {
+            rate: 8000,
+            channels: vec![samples],
+            missing: 0,
+        };
         for language in [None, Some(Language::En), Some(Language::Zh)] {
-            let lines = transcribe(samples.clone(), language).await;
+            let lines = transcribe(&mut recorder, &recording, language).await;
             assert_eq!(lines, [], "{name} in {language:?}");
         }
     }
@@ -158,13 +173,7 @@ fn utterances_are_the_same_however_the_audio_comes() {
 
 #[tokio::test]
 async fn the_sample_call_has_its_words_its_speakers_and_its_times() {
-    let mut recorder = Recorder::open(&onnx::cache_dir(), Settings::default()).unwrap();
-    let mut lines = Vec::new();
-    let call = sample("en.wav");
-    recorder
-        .transcribe(&call, None, |line| lines.push(line))
-        .await
-        .unwrap();
+    let lines = transcribe(&mut recorder(), &sample("en.wav"), None).await;
     let line = lines
         .iter()
         .find(|line| line.text.to_lowercase().contains("too expensive"))
@@ -198,7 +207,11 @@ impl Desk {
         let master = MasterKey::from_base64(&MasterKey::generate()).unwrap();
         let sealer = Sealer::new(master, MemoryKeys::default());
         let key = sealer.create("tenant", CALL).await.unwrap();
-        let stage = Transcription::new(&onnx::cache_dir(), Settings::default(), sealer).unwrap();
+        let settings = Settings {
+            workers: 1,
+            ..Settings::default()
+        };
+        let stage = Transcription::new(&onnx::cache_dir(), settings, sealer).unwrap();
         Self { stage, key }
     }
 
