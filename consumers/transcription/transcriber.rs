@@ -8,6 +8,7 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use schemas::Language;
 
+use super::mel;
 use super::pool::{JobLost, Pool};
 use super::text;
 use super::whisper::{POSITIONS_A_SECOND, Whisper, Written};
@@ -113,13 +114,16 @@ impl Transcriber {
     }
 }
 
-/// Positions of the encoder's output for the samples and a second of silence: the model was
-/// trained on 30 s, and most of its time would go into hearing nothing.
+/// Positions of the encoder's output for the samples and two seconds of silence, eight seconds at
+/// least: the model was trained on 30 s, and most of its time would go into hearing nothing; with
+/// less than this it repeats itself and mistakes short phrases.
 fn cropped(samples: &[f32]) -> usize {
-    samples
+    const SILENCE: usize = 2 * POSITIONS_A_SECOND;
+    const LEAST: usize = 8 * POSITIONS_A_SECOND;
+    let heard = samples
         .len()
-        .div_ceil(super::mel::RATE as usize / POSITIONS_A_SECOND)
-        + POSITIONS_A_SECOND
+        .div_ceil(mel::RATE as usize / POSITIONS_A_SECOND);
+    (heard + SILENCE).max(LEAST)
 }
 
 fn transcribe(
@@ -135,7 +139,7 @@ fn transcribe(
     };
     let limit = most_tokens(samples);
     let first = whisper.write(&heard, language, limit)?;
-    let second_attempt = is_doubtful(&first, samples) && positions < whisper.full_context();
+    let second_attempt = is_doubtful(&first) && positions < whisper.full_context();
     let written = if second_attempt {
         let heard = whisper.hear(samples, whisper.full_context())?;
         whisper.write(&heard, language, limit)?
@@ -161,16 +165,13 @@ fn transcribe(
 /// More tokens than the fastest speaker utters in that time.
 fn most_tokens(samples: &[f32]) -> usize {
     const A_SECOND: usize = 16;
-    16 + A_SECOND * samples.len().div_ceil(super::mel::RATE as usize)
+    16 + A_SECOND * samples.len().div_ceil(mel::RATE as usize)
 }
 
-/// Whether another attempt may hear more. With a cropped context Whisper now and then says the
-/// same over and over; what it said once is whole then, unless it is too little for the time.
-fn is_doubtful(written: &Written, samples: &[f32]) -> bool {
-    const FEWEST_A_SECOND: usize = 2;
-    let seconds = samples.len() / super::mel::RATE as usize;
-    let too_little = written.repeats && written.tokens.len() < FEWEST_A_SECOND * seconds;
-    too_little || compression(&written.text) > 1.8
+/// Whether an attempt with the full context may hear better: with a cropped one Whisper now and
+/// then says the same over and over.
+fn is_doubtful(written: &Written) -> bool {
+    written.repeats || compression(&written.text) > 1.8
 }
 
 /// Whether speech gave rise to the text. Whisper's own limits, and stricter ones for what it is
