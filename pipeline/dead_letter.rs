@@ -1,12 +1,10 @@
 //! Dead letters: records no retry can help, kept with their original bytes and where they come
 //! from, so that an operator can fix the cause and send them again.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use rdkafka::message::{BorrowedMessage, Header, Message, OwnedHeaders};
 
-use crate::headers;
 use crate::{Origin, Poison, TraceContext};
+use crate::{clock, headers};
 
 /// Headers of a dead letter, beside those of the original record.
 pub mod header {
@@ -73,9 +71,7 @@ pub(crate) struct OutRecord {
 
 /// The dead letter of a record, for topic `dead`.
 pub(crate) fn letter(raw: RawRecord, dead: &str, stage: &str, poison: &Poison) -> OutRecord {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |now| now.as_millis());
+    let now = clock::now();
     let provenance = [
         (header::TOPIC, raw.origin.topic),
         (header::PARTITION, raw.origin.partition.to_string()),

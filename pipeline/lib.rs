@@ -1,6 +1,7 @@
 //! How a stage runs: reads a call's events in order, hands them to the stage, writes what it
 //! emits and commits both together. Knows nothing of sales.
 
+pub mod clock;
 pub mod config;
 pub mod database;
 mod dead_letter;

@@ -29,28 +29,22 @@ impl Item for Utterance {
     const FIELD: &'static str = "utterance";
 }
 
-/// Number of words in a text; Mandarin is written without spaces, so there its characters count.
+/// Number of words; of characters in Mandarin, where a run of Latin letters or digits counts as
+/// one.
 pub fn count_words(text: &str, language: Language) -> i32 {
+    let words = text.split(|c: char| !(c.is_alphanumeric() || c == '\'' || c == '’' || c == '-'));
+    let words = words.filter(|word| word.chars().any(char::is_alphanumeric));
     let count = match language {
-        Language::Zh => text.split_whitespace().map(chinese_words).sum(),
-        _ => text
-            .split_whitespace()
-            .filter(|word| word.chars().any(char::is_alphanumeric))
-            .count(),
+        Language::Zh => words.map(chinese_words).sum(),
+        _ => words.count(),
     };
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-/// Characters of Chinese script, each a word, and runs of other letters, each a word.
-fn chinese_words(text: &str) -> usize {
-    let (mut count, mut in_word) = (0, false);
-    for character in text.chars() {
-        let ideograph = matches!(character, '\u{3400}'..='\u{9fff}' | '\u{20000}'..='\u{3134f}');
-        let letter = character.is_alphanumeric() && !ideograph;
-        count += usize::from(ideograph || (letter && !in_word));
-        in_word = letter;
-    }
-    count
+fn chinese_words(word: &str) -> usize {
+    let han = |c: char| matches!(c, '\u{3400}'..='\u{9fff}' | '\u{20000}'..='\u{3134f}');
+    let others = word.split(han).filter(|run| !run.is_empty()).count();
+    word.chars().filter(|c| han(*c)).count() + others
 }
 
 #[cfg(test)]
@@ -62,5 +56,12 @@ mod tests {
         assert_eq!(count_words("well, it's - too expensive", Language::En), 4);
         assert_eq!(count_words("我们用 Salesforce 三年了。", Language::Zh), 7);
         assert_eq!(count_words(" ", Language::Zh), 0);
+        assert_eq!(
+            count_words("Well, it's a state-of-the-art 24/7 line.", Language::En),
+            7
+        );
+        assert_eq!(count_words("C'est trop cher !", Language::Fr), 3);
+        assert_eq!(count_words("我们用 iPhone 15，很贵。", Language::Zh), 7);
+        assert_eq!(count_words("...", Language::En), 0);
     }
 }

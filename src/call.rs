@@ -107,7 +107,7 @@ pub async fn run(args: Args, path: Option<&Path>) -> anyhow::Result<ExitCode> {
     let call = args.about.call("wav", speakers);
     println!("{}", call.id);
     let pace = Pace::start(args.speed);
-    let story = wav::begin(call, start::now(), &producer, &sealer).await?;
+    let story = wav::begin(call, pipeline::clock::now(), &producer, &sealer).await?;
     let played = wav::play(&recording, story, pace, &cancel).await?;
     let seconds = played.duration_ms as f64 / 1000.0;
     if played.whole {

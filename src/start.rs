@@ -123,11 +123,3 @@ pub async fn producer(config: &Config) -> anyhow::Result<(Producer, Sealer)> {
     let producer = Producer::new(&kafka, codec(config).await?.0)?;
     Ok((producer, sealer))
 }
-
-/// Now, in milliseconds since 1970.
-pub fn now() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    })
-}

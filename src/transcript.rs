@@ -55,7 +55,7 @@ pub async fn run(args: Args, path: Option<&Path>) -> anyhow::Result<ExitCode> {
         default: args
             .about
             .call("transcript", vec![Speaker::Rep, Speaker::Customer]),
-        started_at: start::now(),
+        started_at: pipeline::clock::now(),
         pace: Pace::start(args.speed),
     };
     let streamed = transcripts

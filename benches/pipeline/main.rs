@@ -129,7 +129,7 @@ impl chain::Client {
         sentences: &[Sentence],
         from: Instant,
     ) -> Result<Vec<(EventId, Instant)>> {
-        let began = chain::now();
+        let began = pipeline::clock::now();
         let mut story =
             Story::begin::<Utterance>(call(rep, "transcript"), began, &self.producer, &self.sealer)
                 .await?;
@@ -139,7 +139,7 @@ impl chain::Client {
         for turn in 0..turns {
             let at = from + offset + TEXT_EVERY * turn as u32;
             tokio::time::sleep_until(at).await;
-            let end_ms = chain::now() - began;
+            let end_ms = pipeline::clock::now() - began;
             let sentence = &sentences[(number * 7919 + turn * 104_729) % sentences.len()];
             let utterance = Utterance {
                 channel: 1,
@@ -156,7 +156,7 @@ impl chain::Client {
             sent.push((story.add(end_ms, utterance).await?, handed_over));
         }
         story
-            .end::<Utterance>(chain::now() - began, EndReason::Hangup, None)
+            .end::<Utterance>(pipeline::clock::now() - began, EndReason::Hangup, None)
             .await?;
         Ok(sent)
     }
@@ -204,7 +204,7 @@ impl chain::Client {
         offset: Duration,
     ) -> Result<(String, i64, Pace)> {
         tokio::time::sleep(offset).await;
-        let began = chain::now();
+        let began = pipeline::clock::now();
         let pace = Pace::start(1.0);
         let call = call(rep.clone(), "wav");
         let story = wav::begin(call, began, &self.producer, &self.sealer).await?;

@@ -73,7 +73,7 @@ pub struct Attention {
 impl Default for Attention {
     fn default() -> Self {
         Self {
-            per_minute: 3,
+            per_minute: 4,
             kept_for_objections: 1,
         }
     }

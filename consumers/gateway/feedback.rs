@@ -15,7 +15,9 @@ use serde_json::json;
 
 use super::error::ApiError;
 use super::session::Asking;
-use super::{Shared, clock};
+use pipeline::clock;
+
+use super::Shared;
 
 /// How long a client waits for Kafka before it is told to try again.
 const WITHIN: Duration = Duration::from_secs(5);

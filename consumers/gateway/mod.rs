@@ -15,7 +15,6 @@
 
 mod call;
 mod calls;
-mod clock;
 mod error;
 mod feedback;
 mod frame;
@@ -43,6 +42,7 @@ use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
+use pipeline::clock;
 use pipeline::reader::From;
 use pipeline::telemetry::{self, Health, Part};
 use pipeline::{Deps, Envelope, Kafka, Producer, ReadError, Reader, Sealer};

@@ -24,10 +24,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::calls::Subscription;
-use super::clock;
 use super::frame::{Frame, Story};
 use super::metrics::Metrics;
 use super::position::Position;
+use pipeline::clock;
 
 /// How often a key store that does not answer is asked again before the stream is given up; the
 /// screen then resumes by itself.

@@ -204,14 +204,14 @@ impl Transcription {
                 out.skip("no_words");
                 continue;
             }
-            let count = text::count_words(&words.text, words.language);
+            let count = schemas::count_words(&words.text, words.language);
             let utterance = Utterance {
                 channel: speech.channel as i32,
                 speaker: call.speaker(speech.channel),
                 start_ms: speech.cut.start_ms,
                 end_ms: speech.cut.end_ms,
                 language: words.language,
-                words: i32::try_from(count).unwrap_or(i32::MAX),
+                words: count,
                 text: key
                     .seal(Field::TEXT, words.text.as_bytes())
                     .map_err(sealed)?,

@@ -95,23 +95,6 @@ pub fn normalise(text: &str, language: Language) -> String {
     set_chinese(&text)
 }
 
-/// Number of words; of characters in Mandarin, where a run of Latin letters or digits counts as
-/// one.
-pub fn count_words(text: &str, language: Language) -> usize {
-    let words = text.split(|c: char| !(c.is_alphanumeric() || c == '\'' || c == '’' || c == '-'));
-    let words = words.filter(|word| word.chars().any(char::is_alphanumeric));
-    if language != Language::Zh {
-        return words.count();
-    }
-    words
-        .map(|word| {
-            let han = word.chars().filter(|&c| is_han(c)).count();
-            let others = word.split(is_han).filter(|run| !run.is_empty()).count();
-            han + others
-        })
-        .sum()
-}
-
 /// Whether the text is one that Whisper writes for silence, music or noise.
 pub fn is_invented(text: &str) -> bool {
     let text = text.to_lowercase();
@@ -174,17 +157,6 @@ mod tests {
             normalise("  It's  $3.50,\n no?", Language::En),
             "It's $3.50, no?"
         );
-    }
-
-    #[test]
-    fn words_are_counted_as_the_language_counts_them() {
-        assert_eq!(
-            count_words("Well, it's a state-of-the-art 24/7 line.", Language::En),
-            7
-        );
-        assert_eq!(count_words("C'est trop cher !", Language::Fr), 3);
-        assert_eq!(count_words("我们用 iPhone 15，很贵。", Language::Zh), 7);
-        assert_eq!(count_words("...", Language::En), 0);
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! Data keys in the database, wrapped by the master key.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use futures::future::{BoxFuture, FutureExt};
 use sqlx::{AnyPool, Row};
 
 use super::{KeyStore, SealError, WrappedKey};
+use crate::clock;
 use crate::database::{self, DatabaseError};
 
 /// Data keys in table `call_keys`.
@@ -51,7 +50,7 @@ impl DatabaseKeys {
         .bind(tenant)
         .bind(key.master_key_id)
         .bind(key.bytes)
-        .bind(now())
+        .bind(clock::now())
         .execute(&self.pool)
         .await
         .map(|_| ())
@@ -67,7 +66,7 @@ impl DatabaseKeys {
         )
         .bind(call_id)
         .bind(Vec::<u8>::new())
-        .bind(now())
+        .bind(clock::now())
         .execute(&self.pool)
         .await
         .map_err(failed)?;
@@ -81,7 +80,7 @@ impl DatabaseKeys {
         )
         .bind(call_id)
         .bind(Vec::<u8>::new())
-        .bind(now())
+        .bind(clock::now())
         .execute(&self.pool)
         .await
         .map_err(failed)?;
@@ -129,14 +128,6 @@ impl KeyStore for DatabaseKeys {
 
 fn failed(error: sqlx::Error) -> SealError {
     SealError::Store(error.into())
-}
-
-/// When a key was made or destroyed, for the record only: no decision depends on it.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    })
 }
 
 #[cfg(test)]

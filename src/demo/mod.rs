@@ -230,7 +230,7 @@ impl Demo {
         let call_id = call.id.clone();
         let producer = Producer::new(&process.kafka, deps.codec.clone())?;
         let pace = Pace::start(args.speed);
-        let story = wav::begin(call, start::now(), &producer, &deps.sealer).await?;
+        let story = wav::begin(call, pipeline::clock::now(), &producer, &deps.sealer).await?;
         let mut screen = Screen::new(&call_id, pace, deps.sealer.clone());
 
         let playing = wav::play(recording, story, pace, &self.signal);

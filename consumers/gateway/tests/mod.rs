@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::clock;
+use pipeline::clock;
 use rig::{Call, Rig, Sent, action, token};
 
 const ANA: (&str, &str) = ("acme", "ana");

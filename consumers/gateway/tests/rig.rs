@@ -19,7 +19,9 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::super::feedback::Outlet;
-use super::super::{Settings, Shared, clock, listen, mint_token, router};
+use pipeline::clock;
+
+use super::super::{Settings, Shared, listen, mint_token, router};
 
 pub const SECRET: &str = "a secret of thirty-two bytes, not a real one";
 pub const WITHIN: Duration = Duration::from_secs(10);
