@@ -128,7 +128,7 @@ pub struct Ended {
     pub reason: EndReason,
     /// Length of the call in milliseconds.
     pub duration_ms: i64,
-    /// Number of utterances, from transcription on.
+    /// Number of utterances, from transcription on; none where that was started again meanwhile.
     pub utterances: Option<i32>,
     /// Milliseconds of audio that transcription has read, from transcription on.
     pub transcribed_ms: Option<i64>,

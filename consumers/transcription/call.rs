@@ -1,6 +1,6 @@
 //! What transcription remembers of a call: a function of the call's audio, whether or not its
 //! utterances were written down. After a restart it comes out the same from hearing the audio
-//! again, without Whisper.
+//! again, without Whisper; all but the number of utterances, which is unknown then.
 
 use std::sync::Arc;
 
@@ -29,6 +29,8 @@ pub struct Memory {
     position: i64,
     /// Samples of each channel that were heard.
     heard: i64,
+    /// Utterances written down; none when that is not known.
+    written: Option<i32>,
 }
 
 #[derive(Clone, Debug)]
@@ -77,6 +79,7 @@ impl Memory {
             given: started.language.parse().ok(),
             speakers: started.channels.clone(),
             started_at: started.started_at,
+            written: Some(0),
             ..Self::default()
         }
     }
@@ -183,6 +186,22 @@ impl Memory {
         let mut speech: Vec<Speech> = speech.collect();
         speech.sort_by_key(|speech| speech.cut.end_ms);
         speech
+    }
+
+    /// Counts an utterance that is written down.
+    pub(super) fn count(&mut self) {
+        self.written = self.written.map(|written| written.saturating_add(1));
+    }
+
+    /// From now on the number of utterances is unknown: speech was passed by without Whisper, and
+    /// only Whisper tells whether there are words in it.
+    pub(super) fn lose_count(&mut self) {
+        self.written = None;
+    }
+
+    /// Number of utterances written down, when every one since the call's start was counted.
+    pub(super) fn written(&self) -> Option<i32> {
+        self.written
     }
 
     /// Keeps speech that tells the channel's language.

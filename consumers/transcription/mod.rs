@@ -174,6 +174,7 @@ impl Transcription {
             self.write(&mut call, speech, (input, &key), out).await?;
         }
         out.emit(Body::Ended(Ended {
+            utterances: call.written(),
             transcribed_ms: Some(call.heard_ms()),
             ..ended.clone()
         }));
@@ -191,6 +192,7 @@ impl Transcription {
         for speech in speech {
             call.remember(&speech);
             if input.rebuilding {
+                call.lose_count();
                 continue;
             }
             let words = self.words(call, &speech).await?;
@@ -217,6 +219,7 @@ impl Transcription {
                     .map_err(sealed)?,
             };
             out.emit_at(call.time(speech.cut.end_ms), Body::Item(utterance));
+            call.count();
         }
         Ok(())
     }

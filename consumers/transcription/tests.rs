@@ -356,6 +356,7 @@ async fn a_call_begins_speaks_and_ends_on_the_transcript() {
         panic!("no end")
     };
     assert_eq!(ended.transcribed_ms, Some(20_000));
+    assert_eq!(ended.utterances, Some(spoken.len() as i32));
 }
 
 #[tokio::test]
@@ -364,12 +365,41 @@ async fn a_stage_that_was_restarted_writes_what_an_undisturbed_one_writes() {
     let story = desk.story(&shortened(sample("en.wav"), 45), "auto");
     let undisturbed = desk.spoken(&desk.play(&story, 0).await);
     assert!(undisturbed.iter().any(|(_, u)| u.4.contains("expensive")));
-    for rebuilt in [90, 260, 271] {
-        let restarted = desk.spoken(&desk.play(&story, rebuilt).await);
-        assert!(!restarted.is_empty() && restarted.len() < undisturbed.len());
+    for rebuilt in [5, 90, 260, 271] {
+        let events = desk.play(&story, rebuilt).await;
+        let restarted = desk.spoken(&events);
+        assert!(!restarted.is_empty());
         let rest = undisturbed.len() - restarted.len();
+        assert_eq!(
+            rest == 0,
+            rebuilt == 5,
+            "nothing was said in the first half second"
+        );
         assert_eq!(restarted, undisturbed[rest..], "restarted at {rebuilt}");
+        let Body::Ended(ended) = &events.last().unwrap().body else {
+            panic!("no end")
+        };
+        // How many were written before is not to be had: a wrong number would be worse than none.
+        let counted = (rest == 0).then_some(undisturbed.len() as i32);
+        assert_eq!(ended.utterances, counted, "restarted at {rebuilt}");
     }
+}
+
+#[tokio::test]
+async fn a_call_that_was_forgotten_ends_with_no_number_of_utterances() {
+    let desk = Desk::open().await;
+    let story = desk.story(&shortened(sample("en.wav"), 1), "en");
+    let events = desk.play(&story[story.len() - 1..], 0).await;
+    let [
+        Event {
+            body: Body::Ended(ended),
+            ..
+        },
+    ] = &events[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!(ended.utterances, None);
 }
 
 #[tokio::test]
