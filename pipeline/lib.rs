@@ -5,6 +5,7 @@ pub mod clock;
 pub mod config;
 pub mod database;
 mod dead_letter;
+pub mod decoder;
 pub mod deps;
 pub mod envelope;
 pub mod error;
@@ -24,6 +25,7 @@ pub mod topics;
 mod watchdog;
 
 pub use config::{Config, ConfigSection, Secret, Section};
+pub use decoder::Decoder;
 pub use deps::{Deps, SchemaSource};
 pub use envelope::{Envelope, Origin, TraceContext};
 pub use error::{Poison, StageError};

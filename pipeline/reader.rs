@@ -1,20 +1,21 @@
 //! Reads topics without a consumer group: for `coach tail`, the gateway and the demo.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::{BoxFuture, FutureExt};
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use schemas::{AnyEvent, Codec, Topic};
+use schemas::{AnyEvent, Topic};
 use tokio::sync::mpsc;
 
 use crate::dead_letter::RawRecord;
 use crate::kafka::{Quiet, is_passing};
-use crate::runner::work::safely;
-use crate::{Delivery, Envelope, Kafka, Origin, Poison};
+use crate::runner::Settings;
+use crate::runner::work::backoff;
+use crate::{Decoder, Delivery, Envelope, Kafka, Origin, Poison, StageError};
 
 /// Records read ahead, at most.
 const AHEAD: usize = 1_000;
@@ -74,8 +75,10 @@ enum Item {
 /// topics and partitions among each other in none.
 pub struct Reader {
     items: mpsc::Receiver<Item>,
-    kafka: Kafka,
-    codec: Arc<Codec>,
+    prefix: String,
+    decoder: Decoder,
+    /// The record at work: kept here, so that a future that is dropped loses none.
+    decoding: Option<BoxFuture<'static, Decoded>>,
     /// Where partitions ended when the reader was opened, as long as that is not reached.
     ends: HashMap<(String, i32), i64>,
     /// Records stamped before this are passed over.
@@ -83,13 +86,14 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Begins to read; waits for brokers and topics that are not there yet.
+    /// Begins to read; waits for brokers and topics that are not there yet, and later for the
+    /// decoder's schema registry.
     ///
     /// # Errors
     /// [`ReadError::Kafka`] when the settings are wrong or the brokers refuse.
     pub async fn open(
         kafka: &Kafka,
-        codec: Arc<Codec>,
+        decoder: Decoder,
         topics: &[Topic],
         from: From,
     ) -> Result<Self, ReadError> {
@@ -116,8 +120,9 @@ impl Reader {
         }
         Ok(Self {
             items,
-            kafka: kafka.clone(),
-            codec,
+            prefix: kafka.prefix.clone(),
+            decoder,
+            decoding: None,
             ends,
             not_before,
         })
@@ -153,49 +158,59 @@ impl Reader {
     }
 
     async fn step(&mut self) -> Option<Result<Envelope<AnyEvent>, ReadError>> {
-        match self.items.recv().await {
-            None => Some(Err(ReadError::Ended)),
-            Some(Item::Failed(error)) => Some(Err(error.into())),
-            Some(Item::End(topic, partition)) => {
-                self.ends.remove(&(topic, partition));
-                None
-            }
-            Some(Item::Record(raw)) => {
-                let place = (raw.origin.topic.clone(), raw.origin.partition);
-                if self
-                    .ends
-                    .get(&place)
-                    .is_some_and(|end| raw.origin.offset + 1 >= *end)
-                {
-                    self.ends.remove(&place);
-                }
-                if self.not_before.is_some_and(|time| raw.timestamp < time) {
+        let decoding = match &mut self.decoding {
+            Some(decoding) => decoding,
+            None => match self.items.recv().await {
+                None => return Some(Err(ReadError::Ended)),
+                Some(Item::Failed(error)) => return Some(Err(error.into())),
+                Some(Item::End(topic, partition)) => {
+                    self.ends.remove(&(topic, partition));
                     return None;
                 }
-                let origin = raw.origin.clone();
-                let read = decode(&self.kafka, &self.codec, raw);
-                Some(read.map_err(|poison| ReadError::Poison { origin, poison }))
-            }
+                Some(Item::Record(raw)) if self.not_before.is_some_and(|t| raw.timestamp < t) => {
+                    self.passed(&raw.origin);
+                    return None;
+                }
+                Some(Item::Record(raw)) => {
+                    let decoded = decode(self.decoder.clone(), self.prefix.clone(), raw);
+                    self.decoding.insert(decoded.boxed())
+                }
+            },
+        };
+        let (origin, decoded) = decoding.await;
+        self.decoding = None;
+        self.passed(&origin);
+        Some(decoded.map_err(|poison| ReadError::Poison { origin, poison }))
+    }
+
+    /// Notes that a record was read: it may be the last of those that were there at the start.
+    fn passed(&mut self, origin: &Origin) {
+        let place = (origin.topic.clone(), origin.partition);
+        let end = self.ends.get(&place);
+        if end.is_some_and(|end| origin.offset + 1 >= *end) {
+            self.ends.remove(&place);
         }
     }
 }
 
-/// The event in a record of any topic of the product.
-pub(crate) fn decode(
-    kafka: &Kafka,
-    codec: &Codec,
-    raw: RawRecord,
-) -> Result<Envelope<AnyEvent>, Poison> {
-    let name = raw.origin.topic.strip_prefix(&kafka.prefix);
-    let name = name.unwrap_or(&raw.origin.topic);
-    let event = safely(|| AnyEvent::decode(codec, name, raw.payload()))??;
-    Ok(Envelope {
-        event,
-        timestamp: raw.timestamp,
-        trace: raw.trace(),
-        origin: raw.origin,
-        rebuilding: false,
-    })
+/// What became of a record.
+type Decoded = (Origin, Result<Envelope<AnyEvent>, Poison>);
+
+/// Decodes a record, however long the schema registry is away.
+async fn decode(decoder: Decoder, prefix: String, raw: RawRecord) -> Decoded {
+    let mut tries = 0;
+    loop {
+        let error = match decoder.any(&prefix, &raw).await {
+            Ok(envelope) => return (raw.origin, Ok(envelope)),
+            Err(StageError::Poison(poison)) => return (raw.origin, Err(poison)),
+            Err(error) => error,
+        };
+        tries += 1;
+        let pause = backoff(tries, &Settings::default());
+        let (error, pause_ms) = (format!("{error:#}"), pause.as_millis());
+        tracing::warn!(topic = raw.origin.topic, pause_ms, error, "trying again");
+        tokio::time::sleep(pause).await;
+    }
 }
 
 /// A consumer that never joins a group; librdkafka wants a group's name all the same.

@@ -22,7 +22,7 @@ use crate::runner::group::{Change, Group, Place};
 use crate::runner::measures::{Measures, age};
 use crate::runner::{self, RunError, Settings, work};
 use crate::watchdog::Progress;
-use crate::{Deps, Kafka, Producer, Sink};
+use crate::{Decoder, Deps, Kafka, Producer, Sink};
 
 /// The longest the thread sleeps.
 const TICK: Duration = Duration::from_millis(100);
@@ -66,8 +66,7 @@ pub async fn run<S: Sink>(
     let batch = Batch {
         sink,
         kafka: kafka.clone(),
-        codec: Arc::clone(&deps.codec),
-        schemas: deps.registry.clone(),
+        decoder: Decoder::from(deps),
         settings: settings.clone(),
         measures,
         progress: Arc::clone(&progress),

@@ -69,7 +69,7 @@ pub fn runner(config: &Config) -> anyhow::Result<runner::Settings> {
 ///
 /// # Errors
 /// When the registry refuses us or the schemas.
-pub async fn codec(config: &Config) -> anyhow::Result<(Arc<Codec>, Option<Arc<SchemaRegistry>>)> {
+pub async fn codec(config: &Config) -> anyhow::Result<(Arc<Codec>, Option<Arc<dyn SchemaSource>>)> {
     let codec = Arc::new(Codec::new()?);
     let settings: RegistrySettings = config.section("registry")?;
     let Some(registry) = SchemaRegistry::open(&settings)? else {
@@ -104,7 +104,7 @@ pub async fn deps(config: &Config) -> anyhow::Result<Deps> {
     let (sealer, database) = sealer(config).await?;
     Ok(Deps {
         codec,
-        registry: registry.map(|registry| registry as Arc<dyn SchemaSource>),
+        registry,
         sealer,
         cache: config.cache()?,
         metrics: telemetry::metrics()?,

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use pipeline::reader::{From, ReadError, Reader};
-use pipeline::{CallKey, Envelope, Field, SealError, Sealer};
+use pipeline::{CallKey, Decoder, Envelope, Field, SealError, Sealer};
 use schemas::{AnyEvent, Sealed, Topic, topics};
 use serde_json::{Value, json};
 
@@ -83,10 +83,11 @@ pub async fn run(args: Args, path: Option<&Path>) -> anyhow::Result<ExitCode> {
         false => None,
     };
     let cancel = shutdown::on_signal()?;
-    let (codec, _) = start::codec(&config).await?;
+    let (codec, registry) = start::codec(&config).await?;
+    let decoder = Decoder::new(codec, registry);
     let topics = [*topic];
     let mut reader = tokio::select! {
-        reader = Reader::open(&kafka, codec, &topics, args.from.0.clone()) => reader?,
+        reader = Reader::open(&kafka, decoder, &topics, args.from.0.clone()) => reader?,
         () = cancel.cancelled() => return Ok(ExitCode::SUCCESS),
     };
     loop {

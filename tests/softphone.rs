@@ -14,7 +14,9 @@ use pipeline::database::{self, DatabaseSettings};
 use pipeline::reader::From;
 use pipeline::seal::{MasterKey, MemoryKeys};
 use pipeline::telemetry::Health;
-use pipeline::{Delivery, Deps, Field, Kafka, Producer, Reader, Sealer, Secret, TraceContext};
+use pipeline::{
+    Decoder, Delivery, Deps, Field, Kafka, Producer, Reader, Sealer, Secret, TraceContext,
+};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use schemas::{
@@ -232,10 +234,10 @@ impl Stand {
 
     /// Feedback in its topic, once there are so many.
     async fn feedback(&self, wanted: usize) -> Vec<Event<Feedback>> {
-        let codec = Arc::clone(&self.codec);
+        let decoder = Decoder::new(Arc::clone(&self.codec), None);
         let reader = Reader::open(
             &self.kafka,
-            codec,
+            decoder,
             &[topics::COACHING_FEEDBACK],
             From::Beginning,
         );

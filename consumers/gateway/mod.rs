@@ -45,7 +45,7 @@ use axum::{Router, middleware};
 use pipeline::clock;
 use pipeline::reader::From;
 use pipeline::telemetry::{self, Health, Part};
-use pipeline::{Deps, Envelope, Kafka, Producer, ReadError, Reader, Sealer};
+use pipeline::{Decoder, Deps, Envelope, Kafka, Producer, ReadError, Reader, Sealer};
 use prometheus::Registry;
 use schemas::{AnyEvent, topics};
 use tokio::net::TcpListener;
@@ -256,8 +256,8 @@ impl Gateway {
             .with_graceful_shutdown(stop.clone().cancelled_owned());
         let reachable = AtomicBool::new(false);
         let read = async {
-            let codec = Arc::clone(&self.deps.codec);
-            let mut reader = Reader::open(&self.kafka, codec, TOPICS, from).await?;
+            let decoder = Decoder::from(&self.deps);
+            let mut reader = Reader::open(&self.kafka, decoder, TOPICS, from).await?;
             let reading = self.shared.read(&mut reader, |caught_up| {
                 self.part
                     .ready(caught_up && reachable.load(Ordering::Relaxed));

@@ -33,7 +33,7 @@ use self::work::Shared;
 use self::writer::Writer;
 use crate::dead_letter::Flood;
 use crate::watchdog::Progress;
-use crate::{Deps, Kafka, Stage};
+use crate::{Decoder, Deps, Kafka, Stage};
 
 pub use settings::Settings;
 
@@ -128,8 +128,7 @@ pub async fn run<S: Stage>(
     let driver = Driver {
         shared: Arc::new(Shared {
             stage,
-            codec: Arc::clone(&deps.codec),
-            schemas: deps.registry.clone(),
+            decoder: Decoder::from(deps),
             settings: settings.clone(),
             measures,
             progress: Arc::clone(&progress),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use rand::RngExt;
-use schemas::{Body, Codec, CodecError, Event, Item};
+use schemas::{Body, CodecError, Event, Item};
 use tracing::Instrument;
 
 use super::measures::{Measures, age};
@@ -17,7 +17,7 @@ use super::settings::Settings;
 use super::window::Turn;
 use crate::dead_letter::{OutRecord, RawRecord};
 use crate::watchdog::Progress;
-use crate::{Envelope, Outbox, Poison, Stage, StageError, headers};
+use crate::{Decoder, Envelope, Outbox, Poison, Stage, StageError, headers};
 
 /// What became of a record.
 #[derive(Debug)]
@@ -43,14 +43,10 @@ pub(crate) struct Worked {
     pub turn: Turn,
 }
 
-/// Where unknown schemas are asked for.
-pub(crate) type Schemas = Option<Arc<dyn crate::SchemaSource>>;
-
 /// What the work on all records of a stage shares.
 pub(crate) struct Shared<S> {
     pub stage: S,
-    pub codec: Arc<Codec>,
-    pub schemas: Schemas,
+    pub decoder: Decoder,
     pub settings: Settings,
     pub measures: Measures,
     pub progress: Arc<Progress>,
@@ -189,7 +185,7 @@ impl<S: Stage> Shared<S> {
             Ok(OutRecord {
                 topic: self.output.clone(),
                 key: Some(event.head.call_id.clone().into_bytes()),
-                payload: Some(self.codec.encode(event)?),
+                payload: Some(self.decoder.codec().encode(event)?),
                 headers: headers::with_trace(&input.trace.next()),
             })
         };
@@ -205,19 +201,12 @@ impl<S: Stage> Shared<S> {
     async fn decode(&self, raw: &RawRecord) -> Result<Event<S::In>, StageError> {
         let mut tries = 0;
         let event = loop {
-            let decoded = safely(|| self.codec.decode::<S::In>(raw.payload()))?;
-            let id = match decoded {
-                Ok(event) => break event,
-                Err(CodecError::UnknownSchema(id)) if self.schemas.is_some() => id,
-                Err(error) => return Err(Poison::from(error).into()),
-            };
-            match learn(self.schemas.as_ref(), &self.codec, id).await {
-                Ok(()) => {}
+            match self.decoder.event::<S::In>(raw).await {
                 Err(StageError::Transient(error)) => {
                     tries += 1;
                     self.pause(tries, &error, raw).await;
                 }
-                Err(error) => return Err(error),
+                decoded => break decoded?,
             }
         };
         keyed(raw, &event)?;
@@ -239,27 +228,6 @@ impl<S: Stage> Shared<S> {
         );
         tokio::time::sleep(pause).await;
     }
-}
-
-/// Decodes foreign bytes: should the decoder panic over them, they are poison.
-pub(crate) fn safely<T>(decode: impl FnOnce() -> T) -> Result<T, Poison> {
-    std::panic::catch_unwind(AssertUnwindSafe(decode))
-        .map_err(|panic| Poison::new("decode", panicked(panic.as_ref())))
-}
-
-/// Asks for an unknown schema. An error that is final makes the record poison.
-pub(crate) async fn learn(
-    schemas: Option<&Arc<dyn crate::SchemaSource>>,
-    codec: &Codec,
-    id: u32,
-) -> Result<(), StageError> {
-    let Some(schemas) = schemas else {
-        return Err(Poison::from(CodecError::UnknownSchema(id)).into());
-    };
-    let schema = schemas.schema(id).await?;
-    codec
-        .learn(id, &schema)
-        .map_err(|error| Poison::from(error).into())
 }
 
 /// A record whose key is not its call would break the call's order.

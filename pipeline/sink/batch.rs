@@ -4,14 +4,14 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use schemas::{AnyEvent, Codec, CodecError};
+use schemas::AnyEvent;
 
 use crate::dead_letter::{Flood, RawRecord, letter};
 use crate::runner::measures::{Measures, age};
-use crate::runner::work::{Schemas, backoff, learn, panicked, safely};
+use crate::runner::work::{backoff, panicked};
 use crate::runner::{RunError, Settings};
 use crate::watchdog::Progress;
-use crate::{Envelope, Kafka, Poison, Producer, Sink, StageError};
+use crate::{Decoder, Envelope, Kafka, Poison, Producer, Sink, StageError};
 
 /// What a batch came to.
 #[derive(Default)]
@@ -25,8 +25,7 @@ pub(super) struct Written {
 pub(super) struct Batch<S> {
     pub sink: S,
     pub kafka: Kafka,
-    pub codec: Arc<Codec>,
-    pub schemas: Schemas,
+    pub decoder: Decoder,
     pub settings: Settings,
     pub measures: Measures,
     pub progress: Arc<Progress>,
@@ -120,31 +119,15 @@ impl<S: Sink> Batch<S> {
 
     async fn decode(&self, raw: &RawRecord) -> Result<Envelope<AnyEvent>, StageError> {
         let mut tries = 0;
-        let name = raw.origin.topic.strip_prefix(&self.kafka.prefix);
-        let name = name.unwrap_or(&raw.origin.topic);
-        let event = loop {
-            let decoded = safely(|| AnyEvent::decode(&self.codec, name, raw.payload()))?;
-            let id = match decoded {
-                Ok(event) => break event,
-                Err(CodecError::UnknownSchema(id)) => id,
-                Err(error) => return Err(Poison::from(error).into()),
-            };
-            match learn(self.schemas.as_ref(), &self.codec, id).await {
-                Ok(()) => {}
+        loop {
+            match self.decoder.any(&self.kafka.prefix, raw).await {
                 Err(StageError::Transient(error)) => {
                     tries += 1;
                     self.pause(tries, &error).await;
                 }
-                Err(error) => return Err(error),
+                decoded => return decoded,
             }
-        };
-        Ok(Envelope {
-            event,
-            origin: raw.origin.clone(),
-            timestamp: raw.timestamp,
-            trace: raw.trace(),
-            rebuilding: false,
-        })
+        }
     }
 
     /// Writes dead letters and waits until the brokers have them; a flood of them stops the sink

@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::Context;
 use consumers::gateway;
 use consumers::registry::{self, Process};
+use pipeline::Decoder;
 use pipeline::config::Config;
 use pipeline::producer::Producer;
 use pipeline::reader::{From, Reader};
@@ -216,8 +217,8 @@ impl Demo {
         let process = &self.process;
         let deps = &process.deps;
         let topics = [Utterance::TOPIC, Insight::TOPIC, Tip::TOPIC];
-        let codec = deps.codec.clone();
-        let mut reader = Reader::open(&process.kafka, codec, &topics, From::Beginning).await?;
+        let decoder = Decoder::from(deps);
+        let mut reader = Reader::open(&process.kafka, decoder, &topics, From::Beginning).await?;
         let secret = process
             .config
             .section::<gateway::Settings>("gateway")?

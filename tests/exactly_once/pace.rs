@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pipeline::Reader;
 use pipeline::reader::From;
+use pipeline::{Decoder, Reader};
 use schemas::{EventId, topics};
 
 use crate::scene::{DEADLINE, Scene, started, utterance};
@@ -26,9 +26,9 @@ async fn pace_of_one_stage_at_50_records_a_second() {
     scene.write(&starts).await;
     scene.output_of(starts.len()).await;
 
-    let codec = Arc::clone(&scene.codec);
+    let decoder = Decoder::new(Arc::clone(&scene.codec), None);
     let topics = [topics::CALLS_INSIGHTS];
-    let mut reader = Reader::open(&scene.kafka, codec, &topics, From::End)
+    let mut reader = Reader::open(&scene.kafka, decoder, &topics, From::End)
         .await
         .unwrap();
     let mut ticks = tokio::time::interval(Duration::from_micros(1_000_000 / RATE));

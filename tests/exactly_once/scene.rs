@@ -7,7 +7,10 @@ use harness::{Process, eventually, unique};
 use pipeline::reader::From;
 use pipeline::runner::{self, RunError, Settings};
 use pipeline::seal::{MasterKey, MemoryKeys};
-use pipeline::{Deps, Envelope, Kafka, Producer, Reader, Sealer, Sink, Stage, TraceContext, sink};
+use pipeline::{
+    Decoder, Deps, Envelope, Kafka, Producer, Reader, SchemaSource, Sealer, Sink, Stage,
+    TraceContext, sink,
+};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -33,6 +36,8 @@ pub struct Scene {
     pub kafka: Kafka,
     pub settings: Settings,
     pub codec: Arc<Codec>,
+    /// Asked by stages and sinks for schemas that they do not know.
+    pub registry: Option<Arc<dyn SchemaSource>>,
     producer: Producer,
 }
 
@@ -69,6 +74,7 @@ impl Scene {
             kafka,
             settings,
             codec,
+            registry: None,
             producer,
         }
     }
@@ -105,9 +111,9 @@ impl Scene {
 
     /// What the stage has committed to its output, in the order of each partition.
     pub async fn output(&self) -> Vec<Envelope<AnyEvent>> {
-        let codec = Arc::clone(&self.codec);
+        let decoder = Decoder::new(Arc::clone(&self.codec), None);
         let topics = [topics::CALLS_INSIGHTS];
-        let mut reader = Reader::open(&self.kafka, codec, &topics, From::Beginning)
+        let mut reader = Reader::open(&self.kafka, decoder, &topics, From::Beginning)
             .await
             .unwrap();
         let mut events = Vec::new();
@@ -223,7 +229,10 @@ impl Scene {
     }
 
     pub fn deps(&self) -> Deps {
-        deps(Arc::clone(&self.codec))
+        Deps {
+            registry: self.registry.clone(),
+            ..deps(Arc::new(Codec::new().unwrap()))
+        }
     }
 
     fn client(&self) -> ClientConfig {
