@@ -86,13 +86,12 @@ pub async fn codec(config: &Config) -> anyhow::Result<(Arc<Codec>, Option<Arc<dy
 /// When there is no master key, or it is none, or the database refuses us for good.
 pub async fn sealer(config: &Config) -> anyhow::Result<(Sealer, sqlx::AnyPool)> {
     let settings: SealSettings = config.section("seal")?;
-    let master_key = settings.master_key()?;
+    let (master_key, lifetime) = (settings.master_key()?, settings.key_lifetime());
     let settings: DatabaseSettings = config.section("database")?;
     let pool = database::connect(&settings).await?;
-    Ok((
-        Sealer::new(master_key, DatabaseKeys::open(pool.clone()).await?),
-        pool,
-    ))
+    let keys = DatabaseKeys::open(pool.clone()).await?;
+    let sealer = Sealer::new(master_key, keys).keeping(lifetime);
+    Ok((sealer, pool))
 }
 
 /// Everything a stage may use.

@@ -138,8 +138,8 @@ impl Transcription {
         out: &mut Outbox<Utterance>,
     ) -> Result<Memory, StageError> {
         let head = &input.event.head;
-        let key = self.sealer.key(&head.call_id).await.map_err(sealed)?;
-        let bytes = key.open(Field::AUDIO, &chunk.audio).map_err(sealed)?;
+        let key = self.sealer.key(&head.call_id).await?;
+        let bytes = key.open(Field::AUDIO, &chunk.audio)?;
         if !call.take(chunk, &bytes, self.settings.cutter)? {
             out.skip("heard_before");
             return Ok(call);
@@ -166,12 +166,12 @@ impl Transcription {
     ) -> Result<Memory, StageError> {
         let speech = call.finish();
         if !speech.is_empty() {
-            let key = self
-                .sealer
-                .key(&input.event.head.call_id)
-                .await
-                .map_err(sealed)?;
-            self.write(&mut call, speech, (input, &key), out).await?;
+            match self.sealer.key(&input.event.head.call_id).await {
+                Ok(key) => self.write(&mut call, speech, (input, &key), out).await?,
+                // An erased call ends like any other, without its last words.
+                Err(SealError::NoKey(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         out.emit(Body::Ended(Ended {
             utterances: call.written(),
@@ -214,9 +214,7 @@ impl Transcription {
                 end_ms: speech.cut.end_ms,
                 language: words.language,
                 words: count,
-                text: key
-                    .seal(Field::TEXT, words.text.as_bytes())
-                    .map_err(sealed)?,
+                text: key.seal(Field::TEXT, words.text.as_bytes())?,
             };
             out.emit_at(call.time(speech.cut.end_ms), Body::Item(utterance));
             call.count();
@@ -251,16 +249,6 @@ impl Transcription {
             call.learn(speech.channel, words.language);
         }
         Ok(words)
-    }
-}
-
-/// What a seal's failure means for the record.
-fn sealed(error: SealError) -> StageError {
-    match error {
-        SealError::NoKey(_) => Poison::new("no_key", error).into(),
-        SealError::Broken { .. } => Poison::new("broken_seal", error).into(),
-        error if error.is_transient() => StageError::transient(error),
-        error => StageError::fatal(error),
     }
 }
 

@@ -469,6 +469,30 @@ async fn audio_that_cannot_be_understood_is_poison_and_changes_nothing() {
     );
     let mut broken = desk.chunk(400, 8000, &[0; 1600]);
     broken.audio.0[20] ^= 1;
-    assert_eq!(reason(&mut call, broken).await, "broken_seal");
+    assert_eq!(reason(&mut call, broken).await, "seal");
     assert!(desk.process(&mut call, 5, &story[5], false).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_comes_of_a_call_after_it_was_erased_is_skipped_and_the_call_still_ends() {
+    let desk = Desk::open().await;
+    let story = desk.story(&shortened(sample("en.wav"), 2), "en");
+    let (end, begun) = story.split_last().unwrap();
+    let mut call = Memory::default();
+    for (number, body) in begun.iter().enumerate() {
+        desk.process(&mut call, number, body, false).await.unwrap();
+    }
+    assert!(!call.clone().finish().is_empty(), "someone is speaking");
+    desk.stage.sealer.destroy(CALL).await.unwrap();
+    let late = desk.chunk(2000, 8000, &[0; 3200]);
+    let skipped = desk.process(&mut call, 90, &Body::Item(late), false).await;
+    assert!(
+        matches!(skipped, Err(StageError::Skip("erased"))),
+        "{skipped:?}"
+    );
+    let events = desk.process(&mut call, 91, end, false).await.unwrap();
+    let [event] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert!(matches!(event.body, Body::Ended(_)));
 }

@@ -132,6 +132,8 @@ fn failed(error: sqlx::Error) -> SealError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use schemas::Sealed;
 
     use super::super::{Field, MasterKey, Sealer};
@@ -193,6 +195,26 @@ mod tests {
             for row in rows.unwrap() {
                 assert_eq!(row.get::<Vec<u8>, _>(0), Vec::<u8>::new());
             }
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_call_that_another_process_erased_is_erased_here_within_the_keys_lifetime() {
+        each_database(async |url| {
+            let [writer, eraser] = &sealers(&url, 2).await[..] else {
+                panic!("two sealers")
+            };
+            let lifetime = Duration::from_secs(1);
+            let reader = writer.clone().keeping(lifetime);
+            let begun = Instant::now();
+            reader.create("acme", "call-1").await.unwrap();
+            eraser.destroy("call-1").await.unwrap();
+            harness::eventually(lifetime * 10, "it is erased", async || {
+                reader.key("call-1").await.err()
+            })
+            .await;
+            assert!(begun.elapsed() >= lifetime, "the key was not kept at hand");
         })
         .await;
     }

@@ -9,6 +9,7 @@ mod settings;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 
@@ -97,8 +98,12 @@ const CACHED: usize = 10_000;
 pub struct Sealer {
     master: Arc<MasterKey>,
     store: Arc<dyn KeyStore>,
-    cache: Arc<Mutex<HashMap<String, CallKey>>>,
+    cache: Arc<Mutex<Cache>>,
+    lifetime: Duration,
 }
+
+/// Calls' keys at hand, each until when.
+type Cache = HashMap<String, (CallKey, Instant)>;
 
 impl Sealer {
     /// A sealer whose data keys lie in `store`, wrapped by `master`.
@@ -107,7 +112,14 @@ impl Sealer {
             master: Arc::new(master),
             store: Arc::new(store),
             cache: Arc::default(),
+            lifetime: SealSettings::default().key_lifetime(),
         }
+    }
+
+    /// The same, with another time for which a key is kept at hand before the store is asked
+    /// again: within it a call that was erased elsewhere is erased here too.
+    pub fn keeping(self, lifetime: Duration) -> Self {
+        Self { lifetime, ..self }
     }
 
     /// The key of a call, made now if it has none: for whoever brings a call in.
@@ -151,19 +163,23 @@ impl Sealer {
 
     fn keep(&self, call_id: &str, wrapped: &WrappedKey) -> Result<CallKey, SealError> {
         let key = self.master.unwrap(call_id, wrapped)?;
+        let now = Instant::now();
         let mut cache = self.lock();
+        cache.retain(|_, (_, until)| now < *until);
         if cache.len() >= CACHED {
             cache.clear();
         }
-        cache.insert(call_id.to_owned(), key.clone());
+        cache.insert(call_id.to_owned(), (key.clone(), now + self.lifetime));
         Ok(key)
     }
 
     fn cached(&self, call_id: &str) -> Option<CallKey> {
-        self.lock().get(call_id).cloned()
+        let cache = self.lock();
+        let (key, until) = cache.get(call_id)?;
+        (Instant::now() < *until).then(|| key.clone())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, CallKey>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,14 +1,15 @@
 //! Where the master key is.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::MasterKey;
 use crate::config::{ConfigError, ConfigErrors, Secret, Section};
 
-/// Section `seal`: one of the two keys.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// Section `seal`: one of the two keys, and how long calls' keys are kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SealSettings {
     /// The master key, 32 bytes in base64; rather set as `SALES_COACH_MASTER_KEY` than written
@@ -16,6 +17,19 @@ pub struct SealSettings {
     pub master_key: Option<Secret>,
     /// A file that holds the master key.
     pub master_key_file: Option<PathBuf>,
+    /// How long a process keeps a call's key before it asks the database again, in seconds:
+    /// erasing a call takes effect everywhere within it.
+    pub key_lifetime_s: u32,
+}
+
+impl Default for SealSettings {
+    fn default() -> Self {
+        Self {
+            master_key: None,
+            master_key_file: None,
+            key_lifetime_s: 600,
+        }
+    }
 }
 
 impl Section for SealSettings {
@@ -23,6 +37,11 @@ impl Section for SealSettings {
 }
 
 impl SealSettings {
+    /// How long a process keeps a call's key.
+    pub fn key_lifetime(&self) -> Duration {
+        Duration::from_secs(self.key_lifetime_s.into())
+    }
+
     /// The master key.
     ///
     /// # Errors
@@ -68,6 +87,7 @@ mod tests {
         let settings = |key: Option<&str>, file: Option<&PathBuf>| SealSettings {
             master_key: key.map(Secret::new),
             master_key_file: file.cloned(),
+            ..SealSettings::default()
         };
         let id = settings(Some(&text), None)
             .master_key()
