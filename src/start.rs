@@ -83,7 +83,8 @@ pub async fn codec(config: &Config) -> anyhow::Result<(Arc<Codec>, Option<Arc<dy
 /// away.
 ///
 /// # Errors
-/// When there is no master key, or it is none, or the database refuses us for good.
+/// When there is no master key, or it is none or another than the database was filled with, or the
+/// database refuses us for good.
 pub async fn sealer(config: &Config) -> anyhow::Result<(Sealer, sqlx::AnyPool)> {
     let settings: SealSettings = config.section("seal")?;
     let (master_key, lifetime) = (settings.master_key()?, settings.key_lifetime());
@@ -91,6 +92,7 @@ pub async fn sealer(config: &Config) -> anyhow::Result<(Sealer, sqlx::AnyPool)> 
     let pool = database::connect(&settings).await?;
     let keys = DatabaseKeys::open(pool.clone()).await?;
     let sealer = Sealer::new(master_key, keys).keeping(lifetime);
+    sealer.check().await?;
     Ok((sealer, pool))
 }
 

@@ -9,6 +9,10 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use harness::{Process, Signal};
+use pipeline::Sealer;
+use pipeline::config::DatabaseUrl;
+use pipeline::database::{self, DatabaseSettings};
+use pipeline::seal::{DatabaseKeys, MasterKey};
 
 const COACH: &str = env!("CARGO_BIN_EXE_coach");
 const SOON: Duration = Duration::from_secs(60);
@@ -162,7 +166,7 @@ async fn unreachable_brokers_are_waited_for_and_ctrl_c_ends_the_wait() {
     let folder = tempfile::tempdir().unwrap();
     let database = format!("sqlite:{}", folder.path().join("coach.sqlite").display());
     let broker = format!("127.0.0.1:{}", harness::free_port());
-    let key = pipeline::seal::MasterKey::generate();
+    let key = MasterKey::generate();
     let environment = [
         ("SALES_COACH__DATABASE__URL", database.as_str()),
         ("SALES_COACH__KAFKA__BOOTSTRAP", &broker),
@@ -175,7 +179,7 @@ async fn unreachable_brokers_are_waited_for_and_ctrl_c_ends_the_wait() {
 async fn an_unreachable_database_is_waited_for_and_its_password_not_told() {
     let port = harness::free_port();
     let url = format!("postgres://coach:hush-hush@127.0.0.1:{port}/coach");
-    let key = pipeline::seal::MasterKey::generate();
+    let key = MasterKey::generate();
     let environment = [
         ("SALES_COACH__DATABASE__URL", url.as_str()),
         ("SALES_COACH_MASTER_KEY", &key),
@@ -207,4 +211,46 @@ async fn without_a_master_key_nothing_is_sealed_and_the_way_to_one_is_told() {
             "{key:?}: {stderr}"
         );
     }
+}
+
+#[tokio::test]
+async fn with_another_master_key_than_the_databases_nothing_starts_and_both_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("coach.sqlite").display());
+    let settings = DatabaseSettings {
+        url: DatabaseUrl::new(url.as_str()),
+        ..DatabaseSettings::default()
+    };
+    let pool = database::connect(&settings).await.unwrap();
+    let (ours, theirs) = (MasterKey::generate(), MasterKey::generate());
+    let keys = DatabaseKeys::open(pool.clone()).await.unwrap();
+    let sealer = Sealer::new(MasterKey::from_base64(&ours).unwrap(), keys);
+    sealer.create("acme", "call-1").await.unwrap();
+
+    let sample = harness::checkout().join("producers/samples/en.wav");
+    let broker = format!("127.0.0.1:{}", harness::free_port());
+    let environment = [
+        ("SALES_COACH__DATABASE__URL", url.as_str()),
+        ("SALES_COACH__KAFKA__BOOTSTRAP", &broker),
+        ("SALES_COACH_MASTER_KEY", &theirs),
+    ];
+    for command in [
+        &["tail", "calls.transcript", "--unseal"][..],
+        &["run", "insights"],
+        &["call", &sample.display().to_string()],
+    ] {
+        let (status, stdout, stderr) = coach(command, &environment).await;
+        assert!(!status.success() && stdout.is_empty(), "{command:?}");
+        assert!(stderr.contains("configure the master key"), "{stderr}");
+        for key in [&ours, &theirs] {
+            let id = MasterKey::from_base64(key).unwrap().id().to_owned();
+            assert!(stderr.contains(&id), "{id} in {stderr}");
+            assert!(!stderr.contains(key.as_str()), "a key is told");
+        }
+    }
+    let calls: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM call_keys")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(calls, 1, "a call was sealed with the other key");
 }

@@ -41,6 +41,22 @@ impl DatabaseKeys {
         })))
     }
 
+    async fn find_any(&self) -> Result<Option<(String, WrappedKey)>, SealError> {
+        let row = sqlx::query(
+            "SELECT call_id, master_key_id, wrapped FROM call_keys \
+             WHERE destroyed_at IS NULL LIMIT 1",
+        )
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed)?;
+        let Some(row) = row else { return Ok(None) };
+        let key = WrappedKey {
+            master_key_id: row.try_get(1).map_err(failed)?,
+            bytes: row.try_get(2).map_err(failed)?,
+        };
+        Ok(Some((row.try_get(0).map_err(failed)?, key)))
+    }
+
     async fn insert(&self, tenant: &str, call_id: &str, key: WrappedKey) -> Result<(), SealError> {
         sqlx::query(
             "INSERT INTO call_keys (call_id, tenant, master_key_id, wrapped, created_at) \
@@ -102,6 +118,10 @@ impl KeyStore for DatabaseKeys {
             }
         }
         .boxed()
+    }
+
+    fn any(&self) -> BoxFuture<'_, Result<Option<(String, WrappedKey)>, SealError>> {
+        self.find_any().boxed()
     }
 
     fn put<'a>(
@@ -223,11 +243,19 @@ mod tests {
     async fn a_wrong_master_key_is_named_and_opens_nothing() {
         each_database(async |url| {
             let right = sealers(&url, 1).await.remove(0);
-            right.create("acme", "call-1").await.unwrap();
             let wrong = sealers(&url, 1).await.remove(0);
-            let error = wrong.key("call-1").await.unwrap_err();
-            assert!(matches!(error, SealError::WrongMasterKey { .. }), "{error}");
-            assert!(!error.is_transient());
+            wrong.check().await.unwrap();
+            right.create("acme", "call-1").await.unwrap();
+            right.check().await.unwrap();
+            for error in [
+                wrong.check().await.unwrap_err(),
+                wrong.key("call-1").await.unwrap_err(),
+            ] {
+                assert!(matches!(error, SealError::WrongMasterKey { .. }), "{error}");
+                assert!(!error.is_transient());
+            }
+            right.destroy("call-1").await.unwrap();
+            wrong.check().await.unwrap();
         })
         .await;
     }

@@ -22,6 +22,13 @@ impl KeyStore for MemoryKeys {
         ready(Ok(self.lock().get(call_id).cloned().flatten())).boxed()
     }
 
+    fn any(&self) -> BoxFuture<'_, Result<Option<(String, WrappedKey)>, SealError>> {
+        let keys = self.lock();
+        let mut keys = keys.iter();
+        let any = keys.find_map(|(call, key)| Some((call.clone(), key.clone()?)));
+        ready(Ok(any)).boxed()
+    }
+
     fn put<'a>(
         &'a self,
         _tenant: &'a str,

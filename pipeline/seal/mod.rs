@@ -77,6 +77,9 @@ pub trait KeyStore: Send + Sync + 'static {
     /// The call's key, if there is one.
     fn get<'a>(&'a self, call_id: &'a str) -> BoxFuture<'a, Result<Option<WrappedKey>, SealError>>;
 
+    /// Any call and its key, if there is one.
+    fn any(&self) -> BoxFuture<'_, Result<Option<(String, WrappedKey)>, SealError>>;
+
     /// Stores a key for a call that has none, and returns the key that the call has now: another
     /// process may have been first. [`SealError::NoKey`] when the call's key was destroyed.
     fn put<'a>(
@@ -120,6 +123,18 @@ impl Sealer {
     /// again: within it a call that was erased elsewhere is erased here too.
     pub fn keeping(self, lifetime: Duration) -> Self {
         Self { lifetime, ..self }
+    }
+
+    /// Looks whether the keys in the store are of this master key: for processes that start, so
+    /// that one with another seals nothing beside them.
+    ///
+    /// # Errors
+    /// [`SealError::WrongMasterKey`]; [`SealError::Store`] is transient.
+    pub async fn check(&self) -> Result<(), SealError> {
+        if let Some((call_id, wrapped)) = self.store.any().await? {
+            self.master.unwrap(&call_id, &wrapped)?;
+        }
+        Ok(())
     }
 
     /// The key of a call, made now if it has none: for whoever brings a call in.
