@@ -2,7 +2,6 @@
 
 use futures::future::{BoxFuture, FutureExt};
 use pipeline::config::{Config, ConfigSection, Section};
-use pipeline::telemetry::Health;
 use pipeline::{Deps, Kafka, Sink, Stage, runner, sink};
 use tokio_util::sync::CancellationToken;
 
@@ -23,8 +22,6 @@ pub struct Process {
     pub runner: runner::Settings,
     /// What stages may use.
     pub deps: Deps,
-    /// Whether the process is alive and ready.
-    pub health: Health,
     /// Asks for a clean end.
     pub shutdown: CancellationToken,
 }
@@ -57,19 +54,17 @@ const fn stage<S: Stage>() -> Entry {
         name: S::NAME,
         section: ConfigSection::of_stage::<S>(),
         run: |process| {
+            // Not ready from here on, until its runner says otherwise.
+            process.deps.health.part(S::NAME);
             async move {
                 let Process {
                     config,
                     kafka,
                     runner,
                     deps,
-                    health,
                     shutdown,
                 } = process;
-                let part = health.part(S::NAME);
                 let stage = S::open(config.section(S::NAME)?, &deps).await?;
-                kafka.wait_until_reachable().await?;
-                part.ready(true);
                 Ok(runner::run(stage, &kafka, &runner, &deps, shutdown).await?)
             }
             .boxed()
@@ -82,19 +77,17 @@ const fn sink<S: Sink>() -> Entry {
         name: S::NAME,
         section: ConfigSection::of_sink::<S>(),
         run: |process| {
+            // Not ready from here on, until its runner says otherwise.
+            process.deps.health.part(S::NAME);
             async move {
                 let Process {
                     config,
                     kafka,
                     runner,
                     deps,
-                    health,
                     shutdown,
                 } = process;
-                let part = health.part(S::NAME);
                 let sink = S::open(config.section(S::NAME)?, &deps).await?;
-                kafka.wait_until_reachable().await?;
-                part.ready(true);
                 Ok(sink::run(sink, &kafka, &runner, &deps, shutdown).await?)
             }
             .boxed()
@@ -103,18 +96,18 @@ const fn sink<S: Sink>() -> Entry {
 }
 
 fn gateway(process: Process) -> BoxFuture<'static, anyhow::Result<()>> {
+    process.deps.health.part(gateway::Settings::NAME);
     async move {
         let Process {
             config,
             kafka,
             deps,
-            health,
             shutdown,
             ..
         } = process;
         let settings = config.section(gateway::Settings::NAME)?;
         kafka.wait_until_reachable().await?;
-        Ok(Gateway::open(settings, deps, kafka, health, shutdown)
+        Ok(Gateway::open(settings, deps, kafka, shutdown)
             .await?
             .run()
             .await?)

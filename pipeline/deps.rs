@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use schemas::Codec;
 
+use crate::telemetry::Health;
 use crate::{Sealer, StageError};
 
 /// Where the schema of an id is asked for that the codec does not know: a schema registry.
@@ -26,6 +27,8 @@ pub struct Deps {
     pub sealer: Sealer,
     /// Where models and the ONNX Runtime lie.
     pub cache: PathBuf,
+    /// Whether the process is alive and ready.
+    pub health: Health,
     /// Where the process's metrics are registered.
     pub metrics: prometheus::Registry,
     /// The database of results, data keys and the ledger.

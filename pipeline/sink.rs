@@ -18,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 use self::batch::{Batch, Written};
 use crate::dead_letter::RawRecord;
 use crate::kafka::is_passing;
-use crate::runner::group::{Change, Group, Place};
+use crate::runner::group::{Change, Group, Place, Polled};
 use crate::runner::measures::{Measures, age};
 use crate::runner::{self, RunError, Settings, work};
+use crate::telemetry::Part;
 use crate::watchdog::Progress;
 use crate::{Decoder, Deps, Kafka, Producer, Sink};
 
@@ -30,7 +31,9 @@ const TICK: Duration = Duration::from_millis(100);
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
 
 /// Runs a sink until `shutdown`: reads its topics, writes batches of whatever has arrived, and
-/// commits the offsets after each. Waits for brokers and topics that are not there yet.
+/// commits the offsets after each. Waits for brokers and topics that are not there yet. The part
+/// of the process's health that has the sink's name is ready while the sink has its partitions and
+/// the brokers are there.
 ///
 /// # Errors
 /// [`RunError`]; nothing is lost, whoever starts the sink again goes on where it stopped.
@@ -41,6 +44,7 @@ pub async fn run<S: Sink>(
     deps: &Deps,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
+    let part = deps.health.part(S::NAME);
     let topics: Vec<String> = S::TOPICS.iter().map(|topic| kafka.topic(topic)).collect();
     let dead = S::TOPICS.iter().map(|topic| kafka.dead(topic));
     let needed: Vec<String> = topics.iter().cloned().chain(dead).collect();
@@ -80,6 +84,8 @@ pub async fn run<S: Sink>(
         wakes,
         tell,
         shutdown: stop.clone(),
+        part,
+        joined: false,
         read: Vec::new(),
         places: Vec::new(),
         arrivals: Vec::new(),
@@ -107,6 +113,9 @@ struct Driver<S: Sink> {
     wakes: Receiver<Wake>,
     tell: Sender<Wake>,
     shutdown: CancellationToken,
+    part: Part,
+    /// Whether the group has said which partitions there are to read, if any.
+    joined: bool,
     /// Read and not written.
     read: Vec<RawRecord>,
     /// Taken partitions.
@@ -122,6 +131,7 @@ struct Driver<S: Sink> {
 impl<S: Sink> Driver<S> {
     fn run(mut self) -> Result<(), RunError> {
         let stopped = self.rounds();
+        self.part.ready(false);
         self.group.leave();
         stopped
     }
@@ -141,14 +151,23 @@ impl<S: Sink> Driver<S> {
             self.recover()?;
             self.write()?;
             self.check()?;
+            self.part.ready(self.is_ready());
         }
         self.write()
     }
 
+    /// Whether the sink does its work: it has its partitions, or knows that there are none for it,
+    /// and the brokers are there.
+    fn is_ready(&self) -> bool {
+        self.joined && self.arrivals.is_empty() && self.rewinds.is_empty() && !self.group.is_alone()
+    }
+
     fn fetch(&mut self) -> Result<(), RunError> {
         while self.read.len() < self.batch.settings.batch.max(1) {
-            let Some(raw) = self.group.poll().map_err(refused::<S>)? else {
-                break;
+            let raw = match self.group.poll().map_err(refused::<S>)? {
+                None => break,
+                Some(Polled::End(_)) => continue,
+                Some(Polled::Record(raw)) => raw,
             };
             let place = (raw.origin.topic.clone(), raw.origin.partition);
             if self.places.contains(&place) && !self.rewinds.contains(&place) {
@@ -167,6 +186,7 @@ impl<S: Sink> Driver<S> {
                     self.group.assign(&HashMap::new()).map_err(refused::<S>)?;
                 }
                 self.arrivals.extend(places);
+                self.joined = true;
                 return Ok(());
             }
             Change::Revoked(places) => {
@@ -176,6 +196,7 @@ impl<S: Sink> Driver<S> {
             }
             Change::Lost(places) => {
                 tracing::warn!(stage = S::NAME, ?places, "partitions were taken away");
+                self.joined = false;
                 places
             }
         };

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use consumers::registry::{self, Process};
-use pipeline::telemetry::{self, Health, TelemetrySettings};
+use pipeline::telemetry::{self, TelemetrySettings};
 use tokio::task::JoinSet;
 
 use crate::{shutdown, start};
@@ -49,15 +49,12 @@ pub async fn stages(names: &[String], path: Option<&Path>) -> anyhow::Result<Exi
         () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
     };
     let telemetry: TelemetrySettings = config.section("telemetry")?;
-    let health = Health::default();
-    let routes = telemetry::routes(deps.metrics.clone(), health.clone());
-    telemetry::serve(&telemetry, routes, shutdown.clone()).await?;
+    let routes = telemetry::routes(deps.metrics.clone(), deps.health.clone());
     let process = Process {
         kafka: start::kafka(&config)?,
         runner: start::runner(&config)?,
         config,
         deps,
-        health,
         shutdown: shutdown.clone(),
     };
     let all = names.iter().any(|name| name == "all");
@@ -67,6 +64,8 @@ pub async fn stages(names: &[String], path: Option<&Path>) -> anyhow::Result<Exi
             running.spawn((entry.run)(process.clone()));
         }
     }
+    // Only now: a process of which no part is known yet would look ready.
+    telemetry::serve(&telemetry, routes, shutdown.clone()).await?;
     let mut failed = Ok(ExitCode::SUCCESS);
     while let Some(ended) = running.join_next().await {
         // One that ends takes the others down with it: a process that does half its work is worse

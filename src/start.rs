@@ -11,7 +11,7 @@ use pipeline::producer::Producer;
 use pipeline::registry::{RegistrySettings, SchemaRegistry};
 use pipeline::runner;
 use pipeline::seal::{DatabaseKeys, SealSettings};
-use pipeline::telemetry::{self, TelemetrySettings};
+use pipeline::telemetry::{self, Health, TelemetrySettings};
 use pipeline::{Deps, Kafka, Sealer};
 use schemas::Codec;
 
@@ -108,6 +108,7 @@ pub async fn deps(config: &Config) -> anyhow::Result<Deps> {
         registry,
         sealer,
         cache: config.cache()?,
+        health: Health::default(),
         metrics: telemetry::metrics()?,
         database,
     })

@@ -80,6 +80,7 @@ impl Stand {
             registry: None,
             sealer: sealer.clone(),
             cache: PathBuf::new(),
+            health: Health::default(),
             metrics: prometheus::Registry::new(),
             database: database::connect(&database).await.unwrap(),
         };
@@ -90,8 +91,7 @@ impl Stand {
             ..Settings::default()
         };
         let stop = CancellationToken::new();
-        let (health, ours) = (Health::default(), stop.clone());
-        let gateway = Gateway::open(settings, deps, kafka.clone(), health, ours);
+        let gateway = Gateway::open(settings, deps, kafka.clone(), stop.clone());
         let gateway = gateway.await.unwrap();
         Self {
             address: format!("http://{}", gateway.address()),

@@ -44,8 +44,8 @@ use axum::routing::{get, post};
 use axum::{Router, middleware};
 use pipeline::clock;
 use pipeline::reader::From;
-use pipeline::telemetry::{self, Health, Part};
-use pipeline::{Decoder, Deps, Envelope, Kafka, Producer, ReadError, Reader, Sealer};
+use pipeline::telemetry::{self, Part};
+use pipeline::{Decoder, Deps, Envelope, Kafka, Producer, ReadError, Reader, Sealer, Section};
 use prometheus::Registry;
 use schemas::{AnyEvent, topics};
 use tokio::net::TcpListener;
@@ -217,14 +217,13 @@ impl Gateway {
         settings: Settings,
         deps: Deps,
         kafka: Kafka,
-        health: Health,
         stop: CancellationToken,
     ) -> Result<Self, GatewayError> {
         let stop = stop.child_token();
         let producer = Producer::new(&kafka, Arc::clone(&deps.codec))?;
         let shared = Shared::new(settings, &deps.sealer, &deps.metrics, producer, stop)?;
-        let part = health.part("gateway");
-        let telemetry = telemetry::routes(deps.metrics.clone(), health);
+        let part = deps.health.part(Settings::NAME);
+        let telemetry = telemetry::routes(deps.metrics.clone(), deps.health.clone());
         let (listener, address) = listen(&shared.settings).await?;
         Ok(Self {
             router: router(&shared, telemetry),

@@ -30,6 +30,10 @@ use crate::watchdog::Silence;
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// How long leaving the group may take before the process goes on without.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+/// How often librdkafka tells of itself.
+const TELL_EVERY_MS: &str = "5000";
+/// After so long without a broker the brokers count as away: three of librdkafka's reports.
+const AWAY_AFTER: Duration = Duration::from_secs(15);
 /// How often silent partitions are compared with the brokers.
 const CHECK_EVERY: Duration = Duration::from_secs(15);
 
@@ -43,6 +47,14 @@ pub(crate) struct Start {
     pub low_water: i64,
     /// First record that is not committed.
     pub committed: i64,
+}
+
+/// What a poll gave.
+pub(crate) enum Polled {
+    /// A record.
+    Record(RawRecord),
+    /// All of a partition was read. The topic is not told.
+    End(i32),
 }
 
 pub(crate) struct Group {
@@ -71,7 +83,7 @@ impl Group {
             ("session.timeout.ms", session.as_str()),
             ("heartbeat.interval.ms", heartbeat.as_str()),
             ("enable.partition.eof", "true"),
-            ("statistics.interval.ms", "5000"),
+            ("statistics.interval.ms", TELL_EVERY_MS),
             ("queued.max.messages.kbytes", "16384"),
         ];
         if let Some(instance) = &settings.instance {
@@ -102,8 +114,8 @@ impl Group {
             .is_ok_and(|consumer| consumer.context().has_change())
     }
 
-    /// The next record that is at hand, if any.
-    pub fn poll(&mut self) -> KafkaResult<Option<RawRecord>> {
+    /// The next record or end of a partition that is at hand, if any.
+    pub fn poll(&mut self) -> KafkaResult<Option<Polled>> {
         // A poll that meets an event of another kind gives nothing, though records may lie behind
         // it, and no wake-up comes for those: only a second poll without result is the end.
         let mut polls = 0;
@@ -118,7 +130,7 @@ impl Group {
                     if let Some(silence) = self.silences.get_mut(&place) {
                         silence.heard();
                     }
-                    return Ok(Some(raw));
+                    return Ok(Some(Polled::Record(raw)));
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     // The event names no topic; for a group of several topics this is lenient.
@@ -127,12 +139,19 @@ impl Group {
                             silence.heard();
                         }
                     }
+                    return Ok(Some(Polled::End(partition)));
                 }
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Err(error),
                 Some(Err(error)) if !is_passing(&error) => return Err(error),
                 Some(Err(error)) => tracing::debug!(%error, "consumer error, going on"),
             }
         }
+    }
+
+    /// Whether the brokers have been away for long.
+    pub fn is_alone(&self) -> bool {
+        self.consumer()
+            .is_ok_and(|consumer| consumer.context().unseen() > AWAY_AFTER)
     }
 
     /// Where to begin with these partitions, as the group has it.

@@ -85,7 +85,8 @@ pub enum RunError {
 
 /// Runs a stage until `shutdown`: reads its topic, hands each call's events to it in order, and
 /// commits what it emits together with the offsets. Waits for brokers and topics that are not
-/// there yet.
+/// there yet. The part of the process's health that has the stage's name is ready while the stage
+/// has its partitions, with the state of their open calls, and the brokers are there.
 ///
 /// # Errors
 /// [`RunError`]; nothing is lost, whoever starts the stage again goes on where it stopped.
@@ -96,6 +97,7 @@ pub async fn run<S: Stage>(
     deps: &Deps,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
+    let part = deps.health.part(S::NAME);
     let topic = S::In::TOPIC;
     let (input, output, dead) = (
         kafka.topic(&topic),
@@ -143,6 +145,7 @@ pub async fn run<S: Stage>(
         input,
         dead,
         flood: Flood::new(settings.poison_limit),
+        part,
         state: State::new(),
     };
     supervise(S::NAME, settings, &progress, (stop, wake), move || {

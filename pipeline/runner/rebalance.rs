@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use prometheus::IntGaugeVec;
 use rdkafka::Statistics;
@@ -26,12 +27,15 @@ pub(crate) enum Change {
     Lost(Vec<Place>),
 }
 
-/// Keeps what the group wants until the group's owner asks, and takes the consumer's statistics.
+/// Keeps what the group wants until the group's owner asks, and takes the consumer's statistics,
+/// which come for as long as it is polled, whether or not brokers are there.
 pub(super) struct Context {
     stage: String,
     lag: IntGaugeVec,
     changes: Mutex<VecDeque<Change>>,
     leaving: AtomicBool,
+    /// When a broker was last known to be there.
+    seen: Mutex<Instant>,
 }
 
 impl Context {
@@ -41,6 +45,7 @@ impl Context {
             lag,
             changes: Mutex::default(),
             leaving: AtomicBool::new(false),
+            seen: Mutex::new(Instant::now()),
         }
     }
 
@@ -52,6 +57,11 @@ impl Context {
     /// Whether the group wants something.
     pub fn has_change(&self) -> bool {
         !lock(&self.changes).is_empty()
+    }
+
+    /// For how long no broker has been known to be there.
+    pub fn unseen(&self) -> Duration {
+        lock(&self.seen).elapsed()
     }
 
     /// From now on partitions are given back at once.
@@ -74,6 +84,9 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
+        if statistics.brokers.values().any(|b| b.state == "UP") {
+            *lock(&self.seen) = Instant::now();
+        }
         for (name, topic) in statistics.topics {
             for (number, partition) in topic.partitions {
                 if !partition.desired || number < 0 {
@@ -124,7 +137,7 @@ impl ConsumerContext for Context {
     }
 }
 
-/// A panic elsewhere cannot leave the queue half-written: go on with it.
+/// A panic elsewhere cannot leave these half-written: go on with them.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -33,6 +33,8 @@ pub(crate) struct Window<O> {
     next: i64,
     /// Offset after the finished front.
     position: i64,
+    /// Whether the partition's end was read.
+    ended: bool,
     slots: VecDeque<(i64, Option<Finished<O>>)>,
     opened: HashMap<Arc<str>, i64>,
     oldest: BTreeSet<i64>,
@@ -45,6 +47,7 @@ impl<O> Window<O> {
             committed,
             next: start,
             position: start,
+            ended: false,
             slots: VecDeque::new(),
             opened: HashMap::new(),
             oldest: BTreeSet::new(),
@@ -59,6 +62,12 @@ impl<O> Window<O> {
         self.next = offset + 1;
         self.slots.push_back((offset, None));
         Some(offset < self.committed)
+    }
+
+    /// Takes in that all of the partition was read: what was not there below the committed offset
+    /// is not there any more.
+    pub fn end(&mut self) {
+        self.ended = true;
     }
 
     /// Takes in a finished record, and returns those of the finished front that are to commit.
@@ -119,7 +128,7 @@ impl<O> Window<O> {
 
     /// Whether the state is not yet what it was at the committed offset.
     pub fn rebuilding(&self) -> bool {
-        self.position < self.committed
+        self.position < self.committed && !(self.ended && self.slots.is_empty())
     }
 
     /// Calls that are open at [`Window::position`].
@@ -220,6 +229,16 @@ mod tests {
         assert!(!window.rebuilding());
         assert_eq!(offsets(&window.finish(done(5, "a", Turn::Goes))), [5]);
         assert_eq!((window.low_water(), window.position()), (3, 6));
+    }
+
+    #[test]
+    fn records_that_are_not_there_any_more_are_not_waited_for() {
+        let mut window = Window::<()>::new(3, 9);
+        window.read(5);
+        window.end();
+        assert!(window.rebuilding());
+        window.finish(done(5, "a", Turn::Opens));
+        assert!(!window.rebuilding());
     }
 
     #[test]

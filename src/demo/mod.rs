@@ -19,7 +19,6 @@ use pipeline::config::Config;
 use pipeline::producer::Producer;
 use pipeline::reader::{From, Reader};
 use pipeline::seal::MasterKey;
-use pipeline::telemetry::Health;
 use producers::call::Pace;
 use producers::{audio, samples, wav};
 use schemas::{Insight, Item, Tip, Utterance};
@@ -173,7 +172,6 @@ impl Demo {
             runner: start::runner(&config)?,
             config,
             deps,
-            health: Health::default(),
             // Stages stop after the call's last events have come through, not with the signal.
             shutdown: CancellationToken::new(),
         };
@@ -193,7 +191,7 @@ impl Demo {
     async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
         let began = tokio::time::Instant::now();
         loop {
-            let unready = self.process.health.unready();
+            let unready = self.process.deps.health.unready();
             if unready.is_empty() {
                 return Ok(());
             }

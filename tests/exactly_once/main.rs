@@ -8,6 +8,7 @@ mod at_least_once;
 mod disturbed;
 mod orderly;
 mod pace;
+mod readiness;
 mod registry;
 mod scene;
 mod sinks;

@@ -7,6 +7,7 @@ use harness::{Process, eventually, unique};
 use pipeline::reader::From;
 use pipeline::runner::{self, RunError, Settings};
 use pipeline::seal::{MasterKey, MemoryKeys};
+use pipeline::telemetry::Health;
 use pipeline::{
     Decoder, Deps, Envelope, Kafka, Producer, Reader, SchemaSource, Sealer, Sink, Stage,
     TraceContext, sink,
@@ -44,6 +45,7 @@ pub struct Scene {
 /// A stage or sink running in this process.
 pub struct Running {
     pub metrics: prometheus::Registry,
+    health: Health,
     stop: CancellationToken,
     task: JoinHandle<Result<(), RunError>>,
 }
@@ -107,6 +109,21 @@ impl Scene {
             .key(key)
             .payload(bytes);
         producer.send(record, DEADLINE).await.unwrap();
+    }
+
+    /// Deletes all records of the input topic.
+    pub async fn forget_input(&self) {
+        let mut all = TopicPartitionList::new();
+        let topic = self.kafka.topic(&topics::CALLS_TRANSCRIPT);
+        for partition in 0..PARTITIONS {
+            all.add_partition_offset(&topic, partition, Offset::End)
+                .unwrap();
+        }
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let deleted = admin.delete_records(&all, &AdminOptions::new()).await;
+        for partition in deleted.unwrap().elements() {
+            partition.error().unwrap();
+        }
     }
 
     /// What the stage has committed to its output, in the order of each partition.
@@ -194,11 +211,15 @@ impl Scene {
     pub fn run<S: Stage>(&self, stage: S) -> Running {
         let (kafka, settings, deps) = (self.kafka.clone(), self.settings.clone(), self.deps());
         let (stop, metrics) = (CancellationToken::new(), deps.metrics.clone());
+        let health = deps.health.clone();
+        // As the process does before it opens the stage.
+        health.part(S::NAME);
         let token = stop.clone();
         let task =
             tokio::spawn(async move { runner::run(stage, &kafka, &settings, &deps, token).await });
         Running {
             metrics,
+            health,
             stop,
             task,
         }
@@ -208,11 +229,15 @@ impl Scene {
     pub fn run_sink<S: Sink>(&self, stage: S) -> Running {
         let (kafka, settings, deps) = (self.kafka.clone(), self.settings.clone(), self.deps());
         let (stop, metrics) = (CancellationToken::new(), deps.metrics.clone());
+        let health = deps.health.clone();
+        // As the process does before it opens the stage.
+        health.part(S::NAME);
         let token = stop.clone();
         let task =
             tokio::spawn(async move { sink::run(stage, &kafka, &settings, &deps, token).await });
         Running {
             metrics,
+            health,
             stop,
             task,
         }
@@ -243,6 +268,15 @@ impl Scene {
 }
 
 impl Running {
+    /// Waits until it is ready, or is not any more.
+    pub async fn until_ready(&self, ready: bool) {
+        let what = format!("ready is {ready}");
+        eventually(DEADLINE, &what, async || {
+            (self.health.unready().is_empty() == ready).then_some(())
+        })
+        .await;
+    }
+
     /// Stops it in good order.
     pub async fn stop(self) -> Result<(), RunError> {
         self.stop.cancel();
@@ -280,6 +314,7 @@ pub fn deps(codec: Arc<Codec>) -> Deps {
         registry: None,
         sealer: Sealer::new(master, MemoryKeys::default()),
         cache: std::env::temp_dir(),
+        health: Health::default(),
         metrics: prometheus::Registry::new(),
         database: sqlx::AnyPool::connect_lazy("sqlite::memory:").unwrap(),
     }

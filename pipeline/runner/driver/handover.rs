@@ -23,6 +23,7 @@ impl<S: Stage> Driver<S> {
                     self.kafka(|driver| driver.group.assign(&HashMap::new()))?;
                 }
                 self.state.arrivals.extend(places);
+                self.state.joined = true;
             }
             Change::Revoked(places) => {
                 tracing::info!(stage = S::NAME, partitions = ?numbers(&places), "handing partitions over");
@@ -32,6 +33,7 @@ impl<S: Stage> Driver<S> {
             }
             Change::Lost(places) => {
                 tracing::warn!(stage = S::NAME, partitions = ?numbers(&places), "partitions were taken away");
+                self.state.joined = false;
                 self.give(&places)?;
             }
         }

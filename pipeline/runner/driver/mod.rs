@@ -14,7 +14,7 @@ use rdkafka::error::KafkaResult;
 use tokio_util::sync::CancellationToken;
 
 use super::RunError;
-use super::group::{Group, Place};
+use super::group::{Group, Place, Polled};
 use super::memory::Memory;
 use super::partition::{Partition, Waiting};
 use super::window::Finished;
@@ -22,6 +22,7 @@ use super::work::{Outcome, Shared};
 use super::writer::Writer;
 use crate::Stage;
 use crate::dead_letter::Flood;
+use crate::telemetry::Part;
 
 /// The longest the thread sleeps.
 const TICK: Duration = Duration::from_millis(100);
@@ -53,11 +54,14 @@ pub(crate) struct Driver<S: Stage> {
     pub input: String,
     pub dead: String,
     pub flood: Flood,
+    pub part: Part,
     pub state: State<S::Call>,
 }
 
 /// What the driver keeps from round to round.
 pub(crate) struct State<C> {
+    /// Whether the group has said which partitions there are to read, if any.
+    joined: bool,
     partitions: HashMap<i32, Partition<C>>,
     /// Given by the group, not taken yet.
     arrivals: Vec<Place>,
@@ -78,6 +82,7 @@ pub(crate) struct State<C> {
 impl<C> State<C> {
     pub fn new() -> Self {
         Self {
+            joined: false,
             partitions: HashMap::new(),
             arrivals: Vec::new(),
             rewinds: Vec::new(),
@@ -96,6 +101,7 @@ impl<S: Stage> Driver<S> {
     /// Goes round until shutdown, then finishes what is in work and leaves.
     pub fn run(mut self) -> Result<(), RunError> {
         let stopped = self.rounds();
+        self.part.ready(false);
         self.state.partitions.clear();
         self.group.leave();
         stopped
@@ -115,8 +121,21 @@ impl<S: Stage> Driver<S> {
                 self.commit()?;
             }
             self.tidy()?;
+            self.part.ready(self.is_ready());
         }
         self.drain(|_| true)
+    }
+
+    /// Whether the stage does its work: it has its partitions, or knows that there are none for it,
+    /// the state of their open calls is rebuilt, and the brokers are there.
+    fn is_ready(&self) -> bool {
+        let state = &self.state;
+        let mut partitions = state.partitions.values();
+        state.joined
+            && state.arrivals.is_empty()
+            && state.rewinds.is_empty()
+            && !partitions.any(|partition| partition.window.rebuilding())
+            && !self.group.is_alone()
     }
 
     /// Sleeps until there is something to do, then takes in all that tasks have finished.
@@ -182,8 +201,15 @@ impl<S: Stage> Driver<S> {
         }
         // A paused consumer gives no records, and must be polled all the same.
         while in_flight < window || self.group.is_paused() {
-            let Some(raw) = self.kafka(|driver| driver.group.poll())? else {
-                break;
+            let raw = match self.kafka(|driver| driver.group.poll())? {
+                None => break,
+                Some(Polled::Record(raw)) => raw,
+                Some(Polled::End(number)) => {
+                    if let Some(partition) = self.state.partitions.get_mut(&number) {
+                        partition.window.end();
+                    }
+                    continue;
+                }
             };
             let number = raw.origin.partition;
             let Some(partition) = self.state.partitions.get_mut(&number) else {
