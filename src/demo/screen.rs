@@ -1,6 +1,6 @@
 //! What the terminal shows while the call is on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use owo_colors::{OwoColorize, Stream::Stdout, Style};
@@ -27,13 +27,15 @@ pub struct Screen {
     sealer: Sealer,
     /// Words whose insight has not come yet.
     words: HashMap<EventId, String>,
+    /// Insights whose words have not come yet, or those of one before them: topics are read side by side.
+    early: VecDeque<Insight>,
     /// Utterances that were shown.
     pub utterances: usize,
     /// Objections found, by kind.
     pub objections: BTreeMap<ObjectionKind, usize>,
     /// How long after the customer's last word each tip came.
     pub latencies: Vec<Duration>,
-    over: bool,
+    ended: bool,
 }
 
 impl Screen {
@@ -45,16 +47,17 @@ impl Screen {
             pace,
             sealer,
             words: HashMap::new(),
+            early: VecDeque::new(),
             utterances: 0,
             objections: BTreeMap::new(),
             latencies: Vec::new(),
-            over: false,
+            ended: false,
         }
     }
 
-    /// Whether the call's last event has been shown.
+    /// Whether everything of the call has been shown.
     pub fn over(&self) -> bool {
-        self.over
+        self.ended && self.early.is_empty()
     }
 
     /// Shows an event; those of other calls are passed over.
@@ -73,16 +76,18 @@ impl Screen {
             AnyEvent::Transcript(event) => {
                 if let Body::Item(utterance) = &event.body {
                     self.hear(event.head.event_id, utterance).await?;
+                    self.understand();
                 }
             }
             AnyEvent::Insight(event) => {
                 if let Body::Item(insight) = &event.body {
-                    self.understand(insight);
+                    self.early.push_back(insight.clone());
+                    self.understand();
                 }
             }
             AnyEvent::Tip(event) => match &event.body {
                 Body::Item(tip) => self.tip(tip),
-                Body::Ended(_) => self.over = true,
+                Body::Ended(_) => self.ended = true,
                 Body::Started(_) => {}
             },
             AnyEvent::Audio(_) | AnyEvent::Feedback(_) => {}
@@ -97,9 +102,20 @@ impl Screen {
         Ok(())
     }
 
-    fn understand(&mut self, insight: &Insight) {
+    /// Shows the insights whose words are there, in order.
+    fn understand(&mut self) {
+        while let Some(insight) = self.early.front() {
+            let Some(words) = self.words.remove(&insight.utterance_id) else {
+                return;
+            };
+            if let Some(insight) = self.early.pop_front() {
+                self.print(&insight, &words);
+            }
+        }
+    }
+
+    fn print(&mut self, insight: &Insight, words: &str) {
         self.utterances += 1;
-        let words = self.words.remove(&insight.utterance_id).unwrap_or_default();
         let time = format!(
             "{}:{:02}",
             insight.start_ms / 60_000,
@@ -109,7 +125,7 @@ impl Screen {
             Speaker::Rep => Style::new().blue(),
             Speaker::Customer => Style::new().magenta().bold(),
         };
-        let mut lines = wrap(&words, TEXT).into_iter();
+        let mut lines = wrap(words, TEXT).into_iter();
         println!(
             "{:>6}  {}  {}",
             time.if_supports_color(Stdout, |text| text.dimmed()),
@@ -190,7 +206,46 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::wrap;
+    use pipeline::seal::{MasterKey, MemoryKeys};
+    use schemas::{Conversation, Language, Sentiment};
+
+    use super::*;
+
+    fn insight(utterance_id: EventId) -> Insight {
+        Insight {
+            utterance_id,
+            channel: 1,
+            speaker: Speaker::Customer,
+            start_ms: 0,
+            end_ms: 900,
+            language: Language::En,
+            words: 2,
+            sentiment: Sentiment {
+                label: SentimentLabel::Neutral,
+                score: 0.9,
+                polarity: 0.0,
+            },
+            objections: Vec::new(),
+            next_step: false,
+            conversation: Conversation::default(),
+        }
+    }
+
+    #[test]
+    fn an_insight_that_comes_before_its_words_waits_for_them() {
+        let master = MasterKey::from_base64(&MasterKey::generate()).unwrap();
+        let sealer = Sealer::new(master, MemoryKeys::default());
+        let mut screen = Screen::new("call-1", Pace::start(1.0), sealer);
+        let [first, second] = [1, 2].map(|n| EventId::derive("test", "call-1", n));
+        screen.words.insert(second, "hello again".to_owned());
+        screen.early.extend([insight(first), insight(second)]);
+        screen.ended = true;
+        screen.understand();
+        assert_eq!((screen.utterances, screen.over()), (0, false));
+        screen.words.insert(first, "hello there".to_owned());
+        screen.understand();
+        assert_eq!((screen.utterances, screen.over()), (2, true));
+    }
 
     #[test]
     fn lines_break_at_words_and_between_chinese_characters() {
