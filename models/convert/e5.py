@@ -83,7 +83,7 @@ class Encoder:
     """The graph of the encoder; `pooled` gives the mean over the tokens after any layer."""
 
     def __init__(self, model, name):
-        self.model, self.graph = model, Graph(name, by_row=True)
+        self.model, self.graph = model, Graph(name)
         graph = self.graph
         ids = graph.input("input_ids", INT64, "batch", "length")
         self.mask = graph.input("attention_mask", INT64, "batch", "length")
