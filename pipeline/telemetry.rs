@@ -153,15 +153,9 @@ pub fn metrics() -> Result<Registry, TelemetryError> {
     Ok(registry)
 }
 
-/// Whether the parts of a process are alive and ready. Cheap to clone.
+/// Which parts of a process are ready. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Health(Arc<Mutex<BTreeMap<String, Standing>>>);
-
-#[derive(Clone, Copy)]
-struct Standing {
-    ready: bool,
-    stuck: bool,
-}
+pub struct Health(Arc<Mutex<BTreeMap<String, bool>>>);
 
 impl Health {
     /// Adds a part, not ready yet: the process is ready when every part is.
@@ -170,23 +164,14 @@ impl Health {
             health: self.clone(),
             name: name.into(),
         };
-        part.set(|state| state.ready = false);
+        part.ready(false);
         part
     }
 
     /// The parts that are not ready; none when the process is.
     pub fn unready(&self) -> Vec<String> {
-        self.named(|state| !state.ready)
-    }
-
-    /// The parts that make no progress; none while the process is alive.
-    pub fn stuck(&self) -> Vec<String> {
-        self.named(|state| state.stuck)
-    }
-
-    fn named(&self, which: impl Fn(&Standing) -> bool) -> Vec<String> {
         let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let parts = parts.iter().filter(|(_, state)| which(state));
+        let parts = parts.iter().filter(|(_, ready)| !**ready);
         parts.map(|(name, _)| name.clone()).collect()
     }
 }
@@ -201,22 +186,8 @@ pub struct Part {
 impl Part {
     /// Says whether the part does its work now.
     pub fn ready(&self, ready: bool) {
-        self.set(|state| state.ready = ready);
-    }
-
-    /// Says whether the part makes no progress, so that whoever watches `/live` restarts the
-    /// process.
-    pub fn stuck(&self, stuck: bool) {
-        self.set(|state| state.stuck = stuck);
-    }
-
-    fn set(&self, change: impl FnOnce(&mut Standing)) {
         let mut parts = self.health.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = parts.entry(self.name.clone()).or_insert(Standing {
-            ready: false,
-            stuck: false,
-        });
-        change(state);
+        parts.insert(self.name.clone(), ready);
     }
 }
 
@@ -224,7 +195,7 @@ impl Part {
 pub fn routes(metrics: Registry, health: Health) -> Router {
     Router::new()
         .route("/metrics", get(render).with_state(metrics))
-        .route("/live", get(live).with_state(health.clone()))
+        .route("/live", get(async || "live\n"))
         .route("/ready", get(ready).with_state(health))
 }
 
@@ -273,19 +244,12 @@ async fn render(State(metrics): State<Registry>) -> Response {
     }
 }
 
-async fn live(State(health): State<Health>) -> Response {
-    answer("live", "stuck", &health.stuck())
-}
-
 async fn ready(State(health): State<Health>) -> Response {
-    answer("ready", "not ready", &health.unready())
-}
-
-fn answer(good: &str, bad: &str, parts: &[String]) -> Response {
-    if parts.is_empty() {
-        return format!("{good}\n").into_response();
+    let unready = health.unready();
+    if unready.is_empty() {
+        return "ready\n".into_response();
     }
-    let text = format!("{bad}: {}\n", parts.join(", "));
+    let text = format!("not ready: {}\n", unready.join(", "));
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
@@ -331,11 +295,6 @@ mod tests {
         two.ready(true);
         assert_eq!(fetch(address, "/ready").await, (200, "ready\n".into()));
         assert_eq!(fetch(address, "/live").await, (200, "live\n".into()));
-        one.stuck(true);
-        assert_eq!(
-            fetch(address, "/live").await,
-            (503, "stuck: insights\n".into())
-        );
 
         let taken = TelemetrySettings {
             listen: address,

@@ -23,7 +23,7 @@ use super::rebalance::Context;
 use super::settings::Settings;
 use crate::Kafka;
 use crate::dead_letter::RawRecord;
-use crate::kafka::is_passing;
+use crate::kafka::{Quiet, is_passing};
 use crate::watchdog::Silence;
 
 /// How long a single question to the brokers may take.
@@ -60,6 +60,9 @@ pub(crate) enum Polled {
 pub(crate) struct Group {
     /// Taken only when leaving.
     consumer: Option<BaseConsumer<Context>>,
+    /// Asks the brokers where partitions end. On connections of its own: on the consumer's each question would wait
+    /// behind a fetch that waits for news, and the owner's loop with it.
+    scout: BaseConsumer<Quiet>,
     silences: HashMap<Place, Silence>,
     checked: Instant,
     paused: bool,
@@ -97,6 +100,7 @@ impl Group {
         consumer.subscribe(&topics)?;
         Ok(Self {
             consumer: Some(consumer),
+            scout: kafka.client(&[]).create_with_context(Quiet)?,
             silences: HashMap::new(),
             checked: Instant::now(),
             paused: false,
@@ -264,14 +268,16 @@ impl Group {
             return None;
         }
         self.checked = now;
-        let consumer = self.consumer.as_ref()?;
-        for (place, silence) in &mut self.silences {
-            // Brokers that do not answer are no fault of the consumer.
-            let (_, end) = consumer
-                .fetch_watermarks(&place.0, place.1, ANSWER_WITHIN)
-                .ok()?;
-            if silence.check(end, now) > limit {
-                return Some(place.clone());
+        // Brokers that do not answer are no fault of the consumer.
+        let asked = list(self.silences.keys().map(|place| (place, Offset::End))).ok()?;
+        let ends = self.scout.offsets_for_times(asked, ANSWER_WITHIN).ok()?;
+        for element in ends.elements() {
+            let place = (element.topic().to_owned(), element.partition());
+            if let (Offset::Offset(end), Some(silence)) =
+                (element.offset(), self.silences.get_mut(&place))
+                && silence.check(end, now) > limit
+            {
+                return Some(place);
             }
         }
         None
