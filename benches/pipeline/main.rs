@@ -27,7 +27,7 @@ const TEXT_EVERY: Duration = Duration::from_secs(2);
 const TEXT_FOR: Duration = Duration::from_secs(60);
 
 /// Audio path: calls at once, each the English sample call.
-const AUDIO_CALLS: [usize; 5] = [1, 2, 4, 6, 8];
+const AUDIO_CALLS: [usize; 6] = [1, 2, 4, 8, 12, 20];
 
 /// How long the last tips may take.
 const LATE: Duration = Duration::from_secs(15);
