@@ -185,7 +185,8 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed
         | sqlx::Error::Protocol(_)
-        | sqlx::Error::BeginFailed => true,
+        | sqlx::Error::BeginFailed
+        | sqlx::Error::InvalidSavePointStatement => true,
         sqlx::Error::Database(error) => {
             let code = error.code().unwrap_or_default();
             if error

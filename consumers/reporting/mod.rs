@@ -11,7 +11,7 @@ use pipeline::database::{self, DatabaseError, Dialect};
 use pipeline::{Deps, Envelope, Sink, StageError};
 use schemas::{AnyEvent, Topic, topics};
 use serde::{Deserialize, Serialize};
-use sqlx::{Any, AnyPool, Row, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Connection, Row, Transaction};
 
 use batch::Batch;
 use stretches::Stretches;
@@ -74,24 +74,39 @@ impl Reporting {
         Ok(Self { pool })
     }
 
-    async fn write_batch(&self, mut batch: Batch) -> Result<(), sqlx::Error> {
-        let mut transaction = match database::dialect(&self.pool) {
-            // Waits for other writers here, not half way through.
-            Dialect::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await?,
-            Dialect::Postgres => self.pool.begin().await?,
-        };
-        for (table, take) in batch::TABLES {
-            let rows = take(&mut batch);
-            table.insert(&mut transaction, rows).await?;
+    async fn write_batch(&self, batch: Batch) -> Result<(), sqlx::Error> {
+        let mut connection = self.pool.acquire().await?;
+        let written = write(&mut connection, database::dialect(&self.pool), batch).await;
+        if matches!(written, Err(sqlx::Error::InvalidSavePointStatement)) {
+            // SQLite ends a transaction by itself when the disk is full, and its connection miscounts ever after.
+            connection.close_on_drop();
         }
-        count_audio(&mut transaction, batch).await?;
-        transaction.commit().await
+        written
     }
+}
+
+/// Writes a batch in one transaction.
+async fn write(
+    connection: &mut AnyConnection,
+    dialect: Dialect,
+    mut batch: Batch,
+) -> Result<(), sqlx::Error> {
+    let mut transaction = match dialect {
+        // Waits for other writers here, not half way through.
+        Dialect::Sqlite => connection.begin_with("BEGIN IMMEDIATE").await?,
+        Dialect::Postgres => connection.begin().await?,
+    };
+    for (table, take) in batch::TABLES {
+        let rows = take(&mut batch);
+        table.insert(&mut transaction, rows).await?;
+    }
+    count_audio(&mut transaction, batch).await?;
+    transaction.commit().await
 }
 
 /// Merges audio that arrived into what had arrived before.
 async fn count_audio(
-    transaction: &mut Transaction<'static, Any>,
+    transaction: &mut Transaction<'_, Any>,
     batch: Batch,
 ) -> Result<(), sqlx::Error> {
     let row = |call: &str, tenant: &str, stretches: &Stretches| {

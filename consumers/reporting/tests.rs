@@ -513,6 +513,25 @@ async fn a_full_disk_is_told_and_nothing_is_lost_once_there_is_room() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_sqlite_ended_by_itself_costs_one_try() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}/coach.db", folder.path().display());
+    let pool = connect(&settings(&url, 1)).await.unwrap();
+    let sink = Reporting::connect(Settings::default(), pool.clone())
+        .await
+        .unwrap();
+    // What a disk that is full does to a transaction.
+    let mut transaction = pool.begin().await.unwrap();
+    transaction.execute("ROLLBACK").await.unwrap();
+    drop(transaction);
+    let events = interleaved(call("call-1", START, b"x"), 1);
+    let error = sink.write(&events).await.unwrap_err();
+    assert!(matches!(error, StageError::Transient(_)), "{error:?}");
+    sink.write(&events).await.unwrap();
+    assert_eq!(ledger(&pool, "call-1").await.0, "complete");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_locked_file_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}/coach.db", folder.path().display());
