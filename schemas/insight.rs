@@ -61,6 +61,9 @@ pub struct Insight {
     pub objections: Vec<Objection>,
     /// Whether a next step is agreed in this utterance.
     pub next_step: bool,
+    /// Whether the customer moves towards buying in this utterance; never for the rep. False in
+    /// insights written before this was looked for.
+    pub interest: bool,
     /// Running figures up to and including this utterance.
     pub conversation: Conversation,
 }

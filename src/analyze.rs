@@ -5,10 +5,10 @@ use std::pin::pin;
 use std::thread;
 
 use anyhow::Context as _;
-use consumers::insights::{Model, Reading, Settings};
+use consumers::insights::{Model, Passage, Reading, Settings, Turn};
 use consumers::onnx;
 use futures::{Stream, StreamExt, stream};
-use schemas::{Language, ObjectionKind, SentimentLabel};
+use schemas::{Language, ObjectionKind, SentimentLabel, Speaker};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -19,9 +19,12 @@ const AHEAD: usize = 64;
 ///
 /// Reads lines {"text":"it's too expensive for us","language":"en"} from standard input and writes
 /// for each, in the same order and as soon as it is known, a line {"language":"en",
-/// "sentiment":{"label":"neutral","score":0.9},"objections":[{"kind":"price","score":0.97}]}.
+/// "sentiment":{"label":"neutral","score":0.9},"objections":[{"kind":"price","score":0.97}],
+/// "interest":false}. Interest is a buying signal.
 ///
-/// The language (en, es, fr, zh) may be left out. Other fields are ignored, so the lines of
+/// The turn before makes short answers clear: "before":{"speaker":"rep","text":"is it the price?"}.
+/// The language (en, es, fr, zh) and the turn before may be left out. Text in another language is
+/// neutral, with the score of a guess, and raises nothing. Other fields are ignored, so the lines of
 /// `coach transcribe` will do; empty lines are skipped. A line that cannot be read gives
 /// {"error":"…","line":N} in its place, and exit code 1 at the end.
 #[derive(Debug, clap::Args)]
@@ -124,6 +127,14 @@ async fn analyze(
 struct Question {
     text: String,
     language: Option<String>,
+    before: Option<Before>,
+}
+
+/// The turn before.
+#[derive(Deserialize)]
+struct Before {
+    speaker: Speaker,
+    text: String,
 }
 
 /// A line of output.
@@ -132,6 +143,7 @@ struct Answer {
     language: Option<Language>,
     sentiment: Sentiment,
     objections: Vec<Objection>,
+    interest: bool,
 }
 
 #[derive(Serialize)]
@@ -160,7 +172,11 @@ async fn answer(model: &Model, line: &[u8]) -> Result<Answer, String> {
         Some(name) => Some(known(&name)?),
         None => None,
     };
-    let reading = model.read_one(&question.text).await;
+    let before = question
+        .before
+        .map(|Before { speaker, text }| Turn { speaker, text });
+    let text = question.text;
+    let reading = model.read_one(Passage { text, before }).await;
     let reading = reading.map_err(|error| error.to_string())?;
     Ok(Answer::new(language, &reading))
 }
@@ -190,6 +206,7 @@ impl Answer {
                 score: rounded(reading.sentiment.score),
             },
             objections: reading.objections.iter().map(objection).collect(),
+            interest: reading.interest,
         }
     }
 }
@@ -237,7 +254,7 @@ mod tests {
         assert!((1.0 / 3.0..=1.0).contains(&score));
         let mut fields: Vec<_> = answers[0].as_object().unwrap().keys().collect();
         fields.sort();
-        assert_eq!(fields, ["language", "objections", "sentiment"]);
+        assert_eq!(fields, ["interest", "language", "objections", "sentiment"]);
     }
 
     #[tokio::test]

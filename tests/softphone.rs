@@ -189,6 +189,7 @@ impl Stand {
             },
             objections: vec![Objection { kind, score: 0.75 }],
             next_step: false,
+            interest: false,
             conversation: Conversation::default(),
         };
         self.send("insight", Body::Item(insight)).await;

@@ -64,6 +64,7 @@ impl Rehearsal {
             },
             objections: Vec::new(),
             next_step: false,
+            interest: false,
             conversation: Conversation::default(),
         };
         change(&mut insight);

@@ -93,6 +93,7 @@ impl Frame {
                 "sentiment": insight.sentiment,
                 "objections": insight.objections,
                 "next_step": insight.next_step,
+                "interest": insight.interest,
                 "conversation": insight.conversation,
             }),
             Story::Tip(id, tip) => json!({

@@ -32,8 +32,6 @@ pub struct Course {
     rep_turns: VecDeque<Turn>,
     customer_turns: VecDeque<Turn>,
     polarities: VecDeque<f32>,
-    /// Whether a next step was agreed.
-    pub next_step: bool,
 }
 
 /// An utterance of substance, in call time.
@@ -148,7 +146,7 @@ impl Course {
 }
 
 /// "mhm", "okay", "I see": said while listening, not to take the floor.
-fn is_back_channel(utterance: &Utterance) -> bool {
+pub(super) fn is_back_channel(utterance: &Utterance) -> bool {
     // Words of Mandarin are counted in characters.
     let least_words = match utterance.language {
         Language::Zh => 5,

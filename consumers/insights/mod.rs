@@ -7,6 +7,7 @@ pub mod reader;
 
 use pipeline::envelope::Input;
 use pipeline::{Deps, Field, Outbox, Poison, Sealer, Stage, StageError};
+use prometheus::IntCounter;
 use schemas::{Body, Ended, Insight, Speaker, Utterance};
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,7 @@ use conversation::Course;
 use model::ReadError;
 
 pub use model::Model;
-pub use reader::Reading;
+pub use reader::{Passage, Reading, Turn};
 
 /// Config section `[insights]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +40,41 @@ impl Default for Settings {
 pub struct Insights {
     model: Model,
     sealer: Sealer,
+    foreign: IntCounter,
+}
+
+/// What is remembered of one call.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Call {
+    course: Course,
+    /// Each speaker's last utterance of substance: the turn before for what the other says next.
+    rep: Option<Turn>,
+    customer: Option<Turn>,
+    next_step: bool,
+}
+
+impl Call {
+    /// What the other speaker said last.
+    fn before(&self, speaker: Speaker) -> Option<Turn> {
+        match speaker {
+            Speaker::Rep => self.customer.clone(),
+            Speaker::Customer => self.rep.clone(),
+        }
+    }
+
+    fn remember(&mut self, utterance: &Utterance, text: String) {
+        if conversation::is_back_channel(utterance) {
+            return;
+        }
+        let turn = Turn {
+            speaker: utterance.speaker,
+            text,
+        };
+        match utterance.speaker {
+            Speaker::Rep => self.rep = Some(turn),
+            Speaker::Customer => self.customer = Some(turn),
+        }
+    }
 }
 
 impl Stage for Insights {
@@ -46,19 +82,25 @@ impl Stage for Insights {
     type In = Utterance;
     type Out = Insight;
     type Settings = Settings;
-    type Call = Course;
+    type Call = Call;
 
     async fn open(settings: Settings, deps: &Deps) -> anyhow::Result<Self> {
         let cache = deps.cache.clone();
         let sealer = deps.sealer.clone();
         let open = move || Model::open(&cache, &settings.model, settings.workers);
         let model = tokio::task::spawn_blocking(open).await??;
-        Ok(Self { model, sealer })
+        let foreign = foreign()?;
+        deps.metrics.register(Box::new(foreign.clone()))?;
+        Ok(Self {
+            model,
+            sealer,
+            foreign,
+        })
     }
 
     async fn process(
         &self,
-        call: &mut Course,
+        call: &mut Call,
         input: &Input<Utterance>,
         out: &mut Outbox<Insight>,
     ) -> Result<(), StageError> {
@@ -69,7 +111,7 @@ impl Stage for Insights {
             Body::Item(utterance) => self.read(call, input, utterance, out).await?,
             Body::Ended(ended) => {
                 out.emit(Body::Ended(Ended {
-                    conversation: Some(call.figures()),
+                    conversation: Some(call.course.figures()),
                     next_step: Some(call.next_step),
                     ..ended.clone()
                 }));
@@ -83,7 +125,7 @@ impl Insights {
     /// Reads one utterance. While rebuilding too: what the customer feels moves the trend.
     async fn read(
         &self,
-        call: &mut Course,
+        call: &mut Call,
         input: &Input<Utterance>,
         utterance: &Utterance,
         out: &mut Outbox<Insight>,
@@ -91,12 +133,21 @@ impl Insights {
         let head = &input.event.head;
         let key = self.sealer.key(&head.call_id).await?;
         let text = key.open_text(Field::TEXT, &utterance.text)?;
-        let reading = self.model.read_one(&text).await?;
-        call.hear(utterance, reading.sentiment.polarity);
+        let passage = Passage {
+            text: text.clone(),
+            before: call.before(utterance.speaker),
+        };
+        let reading = self.model.read_one(passage).await?;
+        if reading.foreign && !input.rebuilding {
+            self.foreign.inc();
+        }
+        call.course.hear(utterance, reading.sentiment.polarity);
+        call.remember(utterance, text);
         call.next_step |= reading.next_step;
-        let objections = match utterance.speaker {
-            Speaker::Customer => reading.objections,
-            Speaker::Rep => Vec::new(),
+        // Only the customer objects, and only the customer buys.
+        let (objections, interest) = match utterance.speaker {
+            Speaker::Customer => (reading.objections, reading.interest),
+            Speaker::Rep => (Vec::new(), false),
         };
         out.emit(Body::Item(Insight {
             utterance_id: head.event_id,
@@ -109,10 +160,18 @@ impl Insights {
             sentiment: reading.sentiment,
             objections,
             next_step: reading.next_step,
-            conversation: call.figures(),
+            interest,
+            conversation: call.course.figures(),
         }));
         Ok(())
     }
+}
+
+fn foreign() -> prometheus::Result<IntCounter> {
+    IntCounter::new(
+        "coach_foreign_utterances_total",
+        "utterances in a language that the insights model does not know",
+    )
 }
 
 impl From<ReadError> for StageError {

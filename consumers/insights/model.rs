@@ -1,4 +1,4 @@
-//! The insights model behind a queue: whoever asks, the texts that wait are read together.
+//! The insights model behind a queue: whoever asks, the passages that wait are read together.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -8,10 +8,10 @@ use std::thread::{self, JoinHandle};
 use futures::future::try_join_all;
 use tokio::sync::oneshot;
 
-use super::reader::{Companions, Reader, Reading};
+use super::reader::{Companions, Passage, Reader, Reading};
 use crate::onnx::{self, ModelError};
 
-/// At most so many texts in one run of the graph.
+/// At most so many passages in one run of the graph.
 const BATCH: usize = 16;
 
 /// Why a text was not read.
@@ -25,14 +25,14 @@ pub enum ReadError {
     Gone,
 }
 
-/// A text that waits to be read.
+/// A passage that waits to be read.
 struct Job {
-    text: String,
+    passage: Passage,
     reply: oneshot::Sender<Result<Reading, ModelError>>,
 }
 
 /// The model: a few threads, each with its own single-threaded session, and one queue. A thread
-/// takes what has arrived: one text when there is little to do, up to 16 under load.
+/// takes what has arrived: one passage when there is little to do, up to 16 under load.
 pub struct Model {
     jobs: Option<Sender<Job>>,
     threads: Vec<JoinHandle<()>>,
@@ -69,27 +69,26 @@ impl Model {
         Ok(model)
     }
 
-    /// Reads the texts, together with whatever else waits to be read: one reading a text, in
-    /// their order. A text without a word is neutral and costs nothing.
+    /// Reads the texts, each alone, together with whatever else waits to be read: one reading a
+    /// text, in their order.
     ///
     /// # Errors
     /// The graph failed on one of them, or the model is closing.
     pub async fn read(&self, texts: &[&str]) -> Result<Vec<Reading>, ReadError> {
-        try_join_all(texts.iter().map(|text| self.read_one(text))).await
+        try_join_all(texts.iter().map(|text| self.read_one((*text).into()))).await
     }
 
-    /// Reads one text, as [`Model::read`] does.
+    /// Reads one passage. An utterance without a word is neutral and costs nothing.
     ///
     /// # Errors
     /// As [`Model::read`].
-    pub async fn read_one(&self, text: &str) -> Result<Reading, ReadError> {
-        if !text.chars().any(char::is_alphanumeric) {
+    pub async fn read_one(&self, passage: Passage) -> Result<Reading, ReadError> {
+        if !passage.text.chars().any(char::is_alphanumeric) {
             return Ok(Reading::of_nothing());
         }
         let (reply, reading) = oneshot::channel();
-        let text = text.to_owned();
         let jobs = self.jobs.as_ref().ok_or(ReadError::Gone)?;
-        jobs.send(Job { text, reply })
+        jobs.send(Job { passage, reply })
             .map_err(|_| ReadError::Gone)?;
         Ok(reading.await.map_err(|_| ReadError::Gone)??)
     }
@@ -112,17 +111,17 @@ fn work(mut reader: Reader, queue: &Mutex<Receiver<Job>>) {
         if jobs.is_empty() {
             continue;
         }
-        let texts: Vec<&str> = jobs.iter().map(|job| job.text.as_str()).collect();
-        match reader.read(&texts) {
+        let passages: Vec<&Passage> = jobs.iter().map(|job| &job.passage).collect();
+        match reader.read(&passages) {
             Ok(readings) => {
                 for (job, reading) in jobs.into_iter().zip(readings) {
                     let _ = job.reply.send(Ok(reading));
                 }
             }
-            // One text must not fail the others.
+            // One passage must not fail the others.
             Err(_) => {
                 for job in jobs {
-                    let alone = reader.read(&[&job.text]).and_then(only);
+                    let alone = reader.read(&[&job.passage]).and_then(only);
                     let _ = job.reply.send(alone);
                 }
             }
@@ -130,7 +129,7 @@ fn work(mut reader: Reader, queue: &Mutex<Receiver<Job>>) {
     }
 }
 
-/// Waits for a text, then takes what has arrived by now; none when the model is closing.
+/// Waits for a passage, then takes what has arrived by now; none when the model is closing.
 fn take(queue: &Mutex<Receiver<Job>>) -> Option<Vec<Job>> {
     let queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
     let mut jobs = vec![queue.recv().ok()?];

@@ -174,7 +174,11 @@ async fn a_text_is_read_the_same_whatever_it_is_batched_with() {
         .collect();
     let together = model.read(&texts).await.unwrap();
     for (text, reading) in texts.iter().zip(together) {
-        assert_eq!(model.read_one(text).await.unwrap(), reading, "{text}");
+        assert_eq!(
+            model.read_one((*text).into()).await.unwrap(),
+            reading,
+            "{text}"
+        );
     }
 }
 
@@ -187,7 +191,7 @@ async fn everyone_who_asks_at_once_gets_their_own_answer() {
         let model = Arc::clone(&model);
         let place = number % 2;
         let text = CLEAR[31 * place].0;
-        asked.spawn(async move { (place, model.read_one(text).await.unwrap()) });
+        asked.spawn(async move { (place, model.read_one(text.into()).await.unwrap()) });
     }
     while let Some(answer) = asked.join_next().await {
         let (place, reading) = answer.unwrap();
@@ -209,7 +213,7 @@ async fn a_text_without_a_word_is_neutral() {
 #[tokio::test]
 async fn a_text_beyond_the_models_length_is_read_as_far_as_it_goes() {
     let long = "it is far too expensive for us ".repeat(400);
-    let reading = model().read_one(&long).await.unwrap();
+    let reading = model().read_one(long.as_str().into()).await.unwrap();
     assert!(kinds(&reading).contains(&Price), "{reading:?}");
 }
 
@@ -245,7 +249,7 @@ fn labels_of_another_version_are_refused() {
 /// A call whose key lies in the sealer.
 struct Line {
     stage: Insights,
-    course: Course,
+    call: Call,
     count: u32,
     at: i64,
 }
@@ -259,8 +263,9 @@ impl Line {
             stage: Insights {
                 model: model(),
                 sealer,
+                foreign: foreign().unwrap(),
             },
-            course: Course::default(),
+            call: Call::default(),
             count: 0,
             at: 0,
         }
@@ -300,9 +305,7 @@ impl Line {
             trace: TraceContext::default(),
             rebuilding: false,
         };
-        self.stage
-            .process(&mut self.course, &input, &mut out)
-            .await?;
+        self.stage.process(&mut self.call, &input, &mut out).await?;
         Ok(out.into_parts().0.remove(0).body)
     }
 
@@ -383,7 +386,7 @@ async fn a_customer_who_turns_sour_is_seen_in_the_trend() {
     for text in ["that is really annoying", "this is terrible, I'm angry"] {
         line.insight(Speaker::Customer, text).await;
     }
-    assert!(line.course.figures().sentiment_trend < -0.4);
+    assert!(line.call.course.figures().sentiment_trend < -0.4);
 }
 
 #[tokio::test]
@@ -391,10 +394,10 @@ async fn the_words_of_an_erased_call_are_skipped() {
     let mut line = Line::new().await;
     let utterance = line.utterance(Speaker::Customer, CLEAR[0].0).await;
     line.stage.sealer.destroy("call-1").await.unwrap();
-    let before = line.course.clone();
+    let before = line.call.clone();
     let error = line.hears(utterance).await.unwrap_err();
     assert!(matches!(error, StageError::Skip("erased")), "{error:?}");
-    assert_eq!(line.course, before);
+    assert_eq!(line.call, before);
 }
 
 #[tokio::test]

@@ -214,6 +214,7 @@ impl Batch {
             insight.sentiment.score,
             insight.sentiment.polarity,
             insight.next_step,
+            insight.interest,
             conversation.talk_ratio,
             conversation.monologue_ms,
             conversation.interruptions,

@@ -191,6 +191,7 @@ pub(super) const INSIGHTS: Table = Table {
         "sentiment_score",
         "polarity",
         "next_step",
+        "interest",
         "talk_ratio",
         "monologue_ms",
         "interruptions",

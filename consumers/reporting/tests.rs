@@ -151,6 +151,7 @@ fn insight(call: &str, n: i64) -> Insight {
         },
         objections: kinds.iter().map(objection).collect(),
         next_step: n == 9,
+        interest: n == 8,
         conversation: Conversation::default(),
     }
 }

@@ -10,6 +10,7 @@ trigrams >= 0.8 within a language), sentences filled into one mould (see MOULD),
 """
 
 import json
+import math
 import re
 import sys
 import unicodedata
@@ -27,7 +28,7 @@ NEAR = 0.8
 LEAST = {"kind": 130, "none": 600, "hard": 200, "sentiment": 280, "situations": 180}
 LEAST_NEXT_STEP = 60  # of each answer in each language of next_step.jsonl
 LEAST_TWO_KINDS = 0.12  # of the sentences that carry an objection
-MOULD = 16  # most sentences of a language that may open with the same three words (four signs in zh)
+MOULD, MOULD_SHARE = 16, 0.008  # most sentences of a language that may open with the same three words (four signs in zh)
 
 
 def normalise(text):
@@ -59,9 +60,9 @@ def wrong_with(row, language):
         return "text must be words without space around them"
     if row["language"] != language:
         return f"language is {row['language']!r} in the file of {language!r}"
-    if not re.fullmatch(rf"{language}-(\d{{4}}|n\d{{3}})", str(row["id"])):
+    if not re.fullmatch(rf"{language}-(\d{{4,5}}|n\d{{3}})", str(row["id"])):
         return f"id {row['id']!r} is not like {language}-0001 or {language}-n001"
-    if not re.fullmatch(rf"{language}-s\d{{3}}", str(row["situation"])):
+    if not re.fullmatch(rf"{language}-s\d{{3,4}}", str(row["situation"])):
         return f"situation {row['situation']!r} is not like {language}-s001"
     if row["speaker"] not in SPEAKERS:
         return f"unknown speaker {row['speaker']!r}"
@@ -121,28 +122,52 @@ def told_apart(one, other):
     )
 
 
+def compared(row, language):
+    """What must not be said twice: the sentence, and for a short answer the turn before as well, which gives it its meaning."""
+    plain = normalise(row["text"])
+    short = len(plain) <= 12 if language == "zh" else len(plain.split()) <= 6
+    if short and "before" in row:
+        return f"{normalise(row['before']['text'])} / {plain}"
+    return plain
+
+
+def alike(sets):
+    """Pairs of places whose sets have a Jaccard similarity of NEAR or more.
+
+    Two such sets share one of their rarest elements, so only sets that do are compared.
+    """
+    common = Counter(element for one in sets for element in one)
+    seen = defaultdict(list)
+    for place, one in enumerate(sets):
+        rarest = sorted(one, key=lambda element: (common[element], element))[: len(one) - math.ceil(NEAR * len(one)) + 1]
+        for other in sorted({other for element in rarest for other in seen[element]}):
+            if jaccard(one, sets[other]) >= NEAR:
+                yield place, other
+        for element in rarest:
+            seen[element].append(place)
+
+
 def repeated(rows, language):
     """Exact and near duplicates, and openings used too often."""
-    wrong, texts, openings = [], [], defaultdict(list)
+    wrong, plain, openings = [], [compared(row, language) for row in rows], defaultdict(list)
     for row in rows:
-        plain = normalise(row["text"])
-        parts = words(plain, language)
-        texts.append((row, plain, set(parts), trigrams(plain)))
+        parts = words(normalise(row["text"]), language)
         head = parts[: 4 if language == "zh" else 3]
         openings["".join(head) if language == "zh" else " ".join(head)].append(row["id"])
-    for i, (one, plain, tokens, grams) in enumerate(texts):
-        for other, other_plain, other_tokens, other_grams in texts[:i]:
-            if told_apart(one, other):
-                continue
-            if plain == other_plain:
-                wrong.append(f"{one['id']} says the same as {other['id']}")
-            elif jaccard(grams, other_grams) >= NEAR:
-                wrong.append(f"{one['id']} is nearly {other['id']} (character trigrams)")
-            # In Chinese the tokens are single signs: sets of signs alone would call order nothing.
-            elif language != "zh" and jaccard(tokens, other_tokens) >= NEAR:
-                wrong.append(f"{one['id']} is nearly {other['id']} (words)")
+    found = {}
+    for place, other in alike([trigrams(text) for text in plain]):
+        found[place, other] = "character trigrams"
+    if language != "zh":  # there the tokens are single signs: sets of signs alone would call order nothing
+        for place, other in alike([set(text.split()) for text in plain]):
+            found[place, other] = "words"
+    for (place, other), how in sorted(found.items()):
+        one, two = rows[place], rows[other]
+        if not told_apart(one, two):
+            same = plain[place] == plain[other]
+            wrong.append(f"{one['id']} says the same as {two['id']}" if same else f"{one['id']} is nearly {two['id']} ({how})")
+    most = max(MOULD, round(MOULD_SHARE * len(rows)))
     for head, ids in openings.items():
-        if len(ids) > MOULD:
+        if len(ids) > most:
             wrong.append(f"{len(ids)} sentences open with {head!r}: {', '.join(ids[:4])} ...")
     return wrong
 

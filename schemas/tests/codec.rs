@@ -91,6 +91,7 @@ fn insight() -> Insight {
             },
         ],
         next_step: false,
+        interest: true,
         conversation: Conversation::default(),
     }
 }

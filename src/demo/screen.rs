@@ -227,6 +227,7 @@ mod tests {
             },
             objections: Vec::new(),
             next_step: false,
+            interest: false,
             conversation: Conversation::default(),
         }
     }

@@ -109,6 +109,7 @@ fn insight(input: &Input<Utterance>, utterance: &Utterance, call: &Memory) -> In
         },
         objections: Vec::new(),
         next_step: false,
+        interest: false,
         conversation: Conversation {
             longest_monologue_ms: call.checksum,
             ..Conversation::default()

@@ -286,6 +286,7 @@ impl<'a> Call<'a> {
                 score: 0.75,
             }],
             next_step: false,
+            interest: false,
             conversation: Conversation::default(),
         };
         let event = self.event(&format!("insight{offset}"), Body::Item(insight));

@@ -101,9 +101,13 @@ class Model:
         count, offset, _ = self.entry(name)
         return np.frombuffer(self.data, "<f4", count, offset).reshape(shape or -1)
 
+    def blocks(self, name, rows, columns, chosen=slice(None)):
+        """A 4-bit matrix, or chosen rows of it, as stored: [rows, columns / 32] of scale and halves."""
+        _, offset, _ = self.entry(name)
+        return np.frombuffer(self.data, QUANTISED, rows * columns // BLOCK, offset).reshape(rows, -1)[chosen]
+
     def matrix(self, name, rows, columns, chosen=slice(None)):
         """A 4-bit matrix, or chosen rows of it, as f32."""
-        _, offset, _ = self.entry(name)
-        blocks = np.frombuffer(self.data, QUANTISED, rows * columns // BLOCK, offset).reshape(rows, -1)[chosen]
+        blocks = self.blocks(name, rows, columns, chosen)
         values = np.concatenate([blocks["halves"] & 15, blocks["halves"] >> 4], axis=-1).astype(np.float32) - 8
         return (values * blocks["scale"].astype(np.float32)[..., None]).reshape(len(blocks), columns)
