@@ -82,6 +82,8 @@ pub struct Proposal<'a> {
     pub name: &'a str,
     /// How alike both sound, 0 to 1.
     pub likeness: f32,
+    /// Letters of the name's sound: a short one is like much.
+    pub sounds: usize,
 }
 
 /// A word, or a Chinese character.
@@ -128,6 +130,7 @@ impl Names {
                             place: units[first].place.start..units[last].place.end,
                             name: &name.spelled,
                             likeness,
+                            sounds: name.sound.len(),
                         });
                     }
                 }
