@@ -1,13 +1,13 @@
 //! `coach transcribe`: a recording's words, without Kafka.
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
 use consumers::onnx;
-use consumers::transcription::Settings;
 use consumers::transcription::recording::Recorder;
+use consumers::transcription::{Script, Settings, Spelling, TenantSettings, Vocabulary};
 use producers::audio;
 use schemas::Language;
 
@@ -27,6 +27,13 @@ pub struct Args {
     /// Whisper model: a folder in the cache's models.
     #[arg(long, default_value_t = Settings::default().model)]
     model: String,
+    /// Names of products and competitors to listen for, one a line, spelled as they are to be
+    /// written; empty lines and those that begin with # are none.
+    #[arg(long, value_name = "FILE")]
+    vocabulary: Option<PathBuf>,
+    /// Script in which Mandarin is written: simplified or traditional.
+    #[arg(long, default_value = "simplified", value_parser = script)]
+    script: Script,
     /// Utterances transcribed at the same time; 0 for one a core.
     #[arg(long, default_value_t = 0)]
     workers: usize,
@@ -48,6 +55,22 @@ fn language(text: &str) -> Result<Spoken, String> {
         .map_err(|_| format!("unknown language {text:?}: expected auto, en, es, fr or zh"))
 }
 
+fn script(text: &str) -> Result<Script, String> {
+    match text {
+        "simplified" => Ok(Script::Simplified),
+        "traditional" => Ok(Script::Traditional),
+        _ => Err(format!(
+            "unknown script {text:?}: expected simplified or traditional"
+        )),
+    }
+}
+
+fn vocabulary(path: &Path) -> anyhow::Result<Vocabulary> {
+    let named = || path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(named)?;
+    Vocabulary::from_lines(&text).with_context(named)
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -58,7 +81,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         workers: args.workers,
         ..Settings::default()
     };
-    let mut recorder = Recorder::open(&onnx::cache_dir(), settings)?;
+    let spelling = TenantSettings {
+        script: args.script,
+        vocabulary: args
+            .vocabulary
+            .as_deref()
+            .map_or_else(|| Ok(Vocabulary::default()), vocabulary)?,
+    };
+    let mut recorder = Recorder::open(&onnx::cache_dir(), settings, Spelling::from(&spelling))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .context("cannot start the runtime")?;

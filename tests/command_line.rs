@@ -102,6 +102,27 @@ async fn an_unknown_language_is_refused_and_the_known_ones_named() {
 }
 
 #[tokio::test]
+async fn a_vocabulary_that_is_none_is_refused_with_its_file_and_every_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let sample = harness::checkout().join("producers/samples/en.wav");
+    let sample = sample.display().to_string();
+    let missing = folder.path().join("missing.txt").display().to_string();
+    let bad = write(folder.path(), "bad.txt", b"Brightline\nx\n<|en|>\n");
+    for (file, reasons) in [
+        (missing, vec!["No such file"]),
+        (bad, vec!["name 2, \"x\"", "name 3, \"<|en|>\""]),
+    ] {
+        let arguments = ["transcribe", &sample, "--vocabulary", &file];
+        let (status, stdout, stderr) = coach(&arguments, &[]).await;
+        assert!(!status.success() && stdout.is_empty(), "{stdout}");
+        assert!(stderr.contains(&file), "{stderr}");
+        for reason in reasons {
+            assert!(stderr.contains(reason), "{reason} in {stderr}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_missing_model_is_named_with_the_way_to_fetch_it() {
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().display().to_string();

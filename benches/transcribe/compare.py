@@ -71,19 +71,24 @@ def weights():
 # === clips
 
 
-def clips(languages):
-    """(set, language, path, words spoken on each channel) of every clip with a transcript."""
+def shared_clips():
+    """(what the manifest says, folder) of every clip of the shared folder."""
     shared = Path(os.environ.get("SALES_COACH_SHARED", PROJECT.parent / "shared"))
     if not shared.is_dir():
-        print(f"{shared} is missing: only the project's own sample calls are compared", file=sys.stderr)
+        print(f"{shared} is missing: its clips are left out", file=sys.stderr)
     for manifest in sorted(shared.glob("data/audio_*/manifest.jsonl")):
         for line in manifest.read_text(encoding="utf-8").splitlines():
-            clip = json.loads(line)
-            if not clip.get("text") or clip["lang"] not in languages:
-                continue
-            for band, key in (("16 kHz", "audio"), ("telephone", "audio_tel8k")):
-                if key in clip:
-                    yield band, clip["lang"], manifest.parent / clip[key], {0: clip["text"]}
+            yield json.loads(line), manifest.parent
+
+
+def clips(languages):
+    """(set, language, path, words spoken on each channel) of every clip with a transcript."""
+    for clip, folder in shared_clips():
+        if not clip.get("text") or clip["lang"] not in languages:
+            continue
+        for band, key in (("16 kHz", "audio"), ("telephone", "audio_tel8k")):
+            if key in clip:
+                yield band, clip["lang"], folder / clip[key], {0: clip["text"]}
     for truth in sorted((PROJECT / "producers/samples").glob("*.jsonl")):
         if truth.stem not in languages:
             continue
@@ -118,6 +123,11 @@ def words(text, language):
     return text.split()
 
 
+def characters(text, language):
+    """Letters, digits and Chinese characters, without what stands between."""
+    return list("".join(words(text, language)))
+
+
 def errors(spoken, heard):
     """Least number of words to insert, delete or replace."""
     row = list(range(len(heard) + 1))
@@ -134,11 +144,11 @@ def errors(spoken, heard):
 class Coach:
     name = "coach"
 
-    def __init__(self, binary):
-        self.binary = binary
+    def __init__(self, binary, *arguments):
+        self.binary, self.arguments = binary, arguments
 
     def transcribe(self, path, language):
-        command = [self.binary, "transcribe", path, "--language", language, "--workers", "1", "--stats"]
+        command = [self.binary, "transcribe", path, "--language", language, "--workers", "1", "--stats", *self.arguments]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         texts = defaultdict(list)
         for line in map(json.loads, done.stdout.splitlines()):

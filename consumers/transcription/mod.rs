@@ -4,14 +4,19 @@
 mod call;
 pub mod cutter;
 pub mod mel;
+pub mod names;
 pub mod pool;
 pub mod recording;
+pub mod spelling;
 pub mod text;
 pub mod transcriber;
 pub mod vad;
+pub mod vocabulary;
 pub mod whisper;
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use pipeline::envelope::Input;
 use pipeline::{CallKey, Deps, Field, Outbox, Poison, SealError, Sealer, Stage, StageError};
@@ -24,8 +29,11 @@ use call::{Speech, Told};
 use pool::Pool;
 
 pub use cutter::{Cut, Cutter, CutterSettings};
+pub use spelling::{Spelling, TenantSettings};
+pub use text::Script;
 pub use transcriber::{LanguageChoice, TranscribeError, Transcriber, Words};
 pub use vad::Vad;
+pub use vocabulary::Vocabulary;
 
 /// Milliseconds of speech from which on its language is told reliably (30 of 31 at 3 s, 26 of 31
 /// at 1.5 s).
@@ -41,6 +49,8 @@ pub struct Settings {
     pub workers: usize,
     /// Languages looked for when a call's language is not given.
     pub languages: Vec<Language>,
+    /// What tenants want written otherwise, by tenant.
+    pub tenants: BTreeMap<String, TenantSettings>,
     /// When an utterance begins and ends.
     pub cutter: CutterSettings,
 }
@@ -51,6 +61,7 @@ impl Default for Settings {
             model: "whisper-base".to_owned(),
             workers: 0,
             languages: Language::ALL.to_vec(),
+            tenants: BTreeMap::new(),
             cutter: CutterSettings::default(),
         }
     }
@@ -59,6 +70,7 @@ impl Default for Settings {
 /// The stage: reads `calls.audio`, writes `calls.transcript`.
 pub struct Transcription {
     settings: Settings,
+    spellings: BTreeMap<String, Arc<Spelling>>,
     vad: Pool<Vad>,
     transcriber: Transcriber,
     sealer: Sealer,
@@ -121,7 +133,11 @@ impl Transcription {
             ),
             &["outcome"],
         )?;
+        let tenants = settings.tenants.iter();
+        let spelling =
+            |(name, tenant): (&String, _)| (name.clone(), Arc::new(Spelling::from(tenant)));
         Ok(Self {
+            spellings: tenants.map(spelling).collect(),
             settings,
             vad: Pool::start("vad", vads?)?,
             transcriber,
@@ -195,7 +211,7 @@ impl Transcription {
                 call.lose_count();
                 continue;
             }
-            let words = self.words(call, &speech).await?;
+            let words = self.words(call, &speech, &input.event.head.tenant).await?;
             let outcome = if words.text.is_empty() {
                 "nothing"
             } else {
@@ -224,7 +240,12 @@ impl Transcription {
 
     /// The words of one stretch of speech. Its language is the call's if that was given; else its
     /// own if it is long enough to tell; else that of the last one that was.
-    async fn words(&self, call: &mut Memory, speech: &Speech) -> Result<Words, StageError> {
+    async fn words(
+        &self,
+        call: &mut Memory,
+        speech: &Speech,
+        tenant: &str,
+    ) -> Result<Words, StageError> {
         let any = || LanguageChoice::Among(self.settings.languages.clone());
         let told = call.language(speech)?;
         let learns = matches!(told, Told::ByItself);
@@ -240,9 +261,10 @@ impl Transcription {
             }
         };
         let samples = call.wideband(&speech.cut.samples)?;
+        let spelling = self.spellings.get(tenant).cloned().unwrap_or_default();
         let words = self
             .transcriber
-            .transcribe(samples, choice)
+            .transcribe(samples, choice, spelling)
             .await
             .map_err(unheard)?;
         if learns {

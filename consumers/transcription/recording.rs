@@ -1,6 +1,7 @@
 //! Transcribes a whole recording, without Kafka.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::Shared;
@@ -10,8 +11,8 @@ use schemas::{Language, Speaker};
 use tokio::sync::oneshot;
 
 use super::{
-    Cut, Cutter, IDENTIFIABLE_MS, LanguageChoice, Settings, TranscribeError, Transcriber, Vad,
-    Words, mel,
+    Cut, Cutter, IDENTIFIABLE_MS, LanguageChoice, Settings, Spelling, TranscribeError, Transcriber,
+    Vad, Words, mel,
 };
 use crate::onnx::ModelError;
 
@@ -49,6 +50,7 @@ pub enum RecordingError {
 /// The models, opened once for any number of recordings.
 pub struct Recorder {
     settings: Settings,
+    spelling: Arc<Spelling>,
     vad: Vad,
     transcriber: Transcriber,
 }
@@ -57,15 +59,20 @@ pub struct Recorder {
 type Told = Shared<oneshot::Receiver<Language>>;
 
 impl Recorder {
-    /// Opens the models of the cache.
+    /// Opens the models of the cache, for recordings whose words are spelled like this.
     ///
     /// # Errors
     /// A file is missing or broken.
-    pub fn open(cache: &Path, settings: Settings) -> Result<Self, RecordingError> {
+    pub fn open(
+        cache: &Path,
+        settings: Settings,
+        spelling: Spelling,
+    ) -> Result<Self, RecordingError> {
         let vad = Vad::open(cache)?;
         let transcriber = Transcriber::open(cache, &settings.model, settings.workers)?;
         Ok(Self {
             settings,
+            spelling: Arc::new(spelling),
             vad,
             transcriber,
         })
@@ -90,11 +97,13 @@ impl Recorder {
             .collect::<Result<_, _>>()?;
         let Self {
             settings,
+            spelling,
             vad,
             transcriber,
         } = self;
         let scribe = Scribe {
             settings,
+            spelling,
             transcriber,
             rate,
             channels: channels.len(),
@@ -138,6 +147,7 @@ impl Recorder {
 /// Writes utterances of one recording down.
 struct Scribe<'a> {
     settings: &'a Settings,
+    spelling: &'a Arc<Spelling>,
     transcriber: &'a Transcriber,
     rate: u32,
     channels: usize,
@@ -180,7 +190,10 @@ impl Scribe<'_> {
             ),
             Choice::Unknown => (any(), None),
         };
-        let transcription = self.transcriber.transcribe(samples, choice).await?;
+        let transcription = self
+            .transcriber
+            .transcribe(samples, choice, Arc::clone(self.spelling))
+            .await?;
         if let Some(tell) = tell {
             // Nobody may have waited for it.
             let _ = tell.send(transcription.language);

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use ferrous_opencc::OpenCC;
 use ferrous_opencc::config::BuiltinConfig;
 use schemas::Language;
+use serde::{Deserialize, Serialize};
 
 /// What Whisper learned from film subtitles and writes when there is nothing to hear. Anywhere in
 /// the text.
@@ -78,21 +79,52 @@ const FILLERS: &[&str] = &[
     "音乐",
 ];
 
+/// Script in which Mandarin is written down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Script {
+    /// As on the mainland.
+    #[default]
+    Simplified,
+    /// As in Taiwan.
+    Traditional,
+}
+
 static TO_SIMPLIFIED: LazyLock<Option<OpenCC>> =
     LazyLock::new(|| OpenCC::from_config(BuiltinConfig::T2s).ok());
 
-/// The text with single spaces and, in Mandarin, in Simplified script with its own punctuation.
-pub fn normalise(text: &str, language: Language) -> String {
+/// Whisper writes now one script, now the other, or both: what is Traditional already stays.
+static TO_TRADITIONAL: LazyLock<Option<OpenCC>> =
+    LazyLock::new(|| OpenCC::from_config(BuiltinConfig::S2tw).ok());
+
+/// The text with single spaces and, in Mandarin, in one script with its own punctuation.
+pub fn normalise(text: &str, language: Language, script: Script) -> String {
     let text = text.replace('\u{fffd}', " ");
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if language != Language::Zh {
         return text;
     }
-    let text = TO_SIMPLIFIED
+    set_chinese(&in_script(&text, script))
+}
+
+/// The text with its Chinese characters in that script.
+pub fn in_script(text: &str, script: Script) -> String {
+    let converter = match script {
+        Script::Simplified => &TO_SIMPLIFIED,
+        Script::Traditional => &TO_TRADITIONAL,
+    };
+    converter
         .as_ref()
-        .map(|converter| converter.convert(&text))
-        .unwrap_or(text);
-    set_chinese(&text)
+        .map_or_else(|| text.to_owned(), |converter| converter.convert(text))
+}
+
+/// The script that a text is in; Traditional when it is in both.
+pub fn script_of(text: &str) -> Script {
+    if in_script(text, Script::Simplified) == text {
+        Script::Simplified
+    } else {
+        Script::Traditional
+    }
 }
 
 /// Whether the text is one that Whisper writes for silence, music or noise.
@@ -113,29 +145,44 @@ fn is_han(c: char) -> bool {
     matches!(c, '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
 }
 
-/// Punctuation after a Chinese character becomes Chinese; spaces beside one go.
+/// Punctuation beside a Chinese character becomes Chinese, but not within a number or an address;
+/// spaces beside one go, and wide digits and letters become narrow.
 fn set_chinese(text: &str) -> String {
-    let mut set = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
+    let text: Vec<char> = text.chars().map(narrow).collect();
+    let wide = |c: char| is_han(c) || "，。？！：；、".contains(c);
+    let chinese = text.iter().any(|&c| is_han(c));
+    let mut set = String::with_capacity(text.len() * 3);
     let mut before = ' ';
-    while let Some(c) = chars.next() {
-        let wide = |c: char| is_han(c) || "，。？！：；、".contains(c);
+    for (at, &c) in text.iter().enumerate() {
+        let next = text[at + 1..].iter().copied().find(|&next| next != ' ');
+        let ends = next.map_or(chinese, wide);
         let c = match c {
-            ',' if wide(before) => '，',
-            '.' if wide(before) => '。',
-            '?' if wide(before) => '？',
-            '!' if wide(before) => '！',
-            ':' if wide(before) => '：',
-            ';' if wide(before) => '；',
+            ',' if wide(before) || ends => '，',
+            '.' if wide(before) || ends => '。',
+            '?' if wide(before) || ends => '？',
+            '!' if wide(before) || ends => '！',
+            ':' if wide(before) || ends => '：',
+            ';' if wide(before) || ends => '；',
             other => other,
         };
-        let drop = c == ' ' && (wide(before) || chars.peek().is_some_and(|&next| wide(next)));
+        let drop = c == ' ' && (wide(before) || text.get(at + 1).is_some_and(|&next| wide(next)));
         if !drop {
             set.push(c);
             before = c;
         }
     }
     set
+}
+
+/// The narrow form of a wide digit, letter or sign of a number.
+fn narrow(c: char) -> char {
+    match c {
+        '０'..='９' | 'Ａ'..='Ｚ' | 'ａ'..='ｚ' | '％' | '＋' | '－' => {
+            char::from_u32(u32::from(c) - 0xFEE0).unwrap_or(c)
+        }
+        '．' => '.',
+        other => other,
+    }
 }
 
 #[cfg(test)]
@@ -147,14 +194,46 @@ mod tests {
         let text = normalise(
             " 這個價格 太貴了, 我們 要 考慮一下. iPhone 15 可以嗎?",
             Language::Zh,
+            Script::Simplified,
         );
         assert_eq!(text, "这个价格太贵了，我们要考虑一下。iPhone 15可以吗？");
     }
 
     #[test]
+    fn simplified_script_becomes_traditional_where_the_tenant_asks_and_mixed_text_is_mended() {
+        let text = normalise(
+            "这個价格太贵了, 我们要考虑一下, 头发和发票",
+            Language::Zh,
+            Script::Traditional,
+        );
+        assert_eq!(text, "這個價格太貴了，我們要考慮一下，頭髮和發票");
+    }
+
+    #[test]
+    fn numbers_in_mandarin_keep_their_points_and_commas_and_become_narrow() {
+        for (heard, written) in [
+            ("每月12.5元,一年3,500块.", "每月12.5元，一年3,500块。"),
+            ("一共３５００, 可以吗?", "一共3500，可以吗？"),
+            ("大概要２０％.", "大概要20%。"),
+            ("网址是example.com 对吧?", "网址是example.com对吧？"),
+            ("我们用 Sales Force, 你呢?", "我们用Sales Force，你呢？"),
+            ("Okay, thank you.", "Okay, thank you."),
+        ] {
+            assert_eq!(normalise(heard, Language::Zh, Script::Simplified), written);
+        }
+    }
+
+    #[test]
+    fn a_script_is_known_by_its_characters() {
+        assert_eq!(script_of("我们公司"), Script::Simplified);
+        assert_eq!(script_of("我們公司"), Script::Traditional);
+        assert_eq!(script_of("OK"), Script::Simplified);
+    }
+
+    #[test]
     fn other_languages_keep_their_text_with_single_spaces() {
         assert_eq!(
-            normalise("  It's  $3.50,\n no?", Language::En),
+            normalise("  It's  $3.50,\n no?", Language::En, Script::Simplified),
             "It's $3.50, no?"
         );
     }

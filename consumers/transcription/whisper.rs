@@ -201,6 +201,44 @@ impl Whisper {
         Ok(written)
     }
 
+    /// Log probability that what was heard is this text and no more.
+    ///
+    /// # Errors
+    /// The model failed, or does not know the language.
+    pub fn chance(
+        &mut self,
+        heard: &Heard,
+        language: Language,
+        text: &str,
+    ) -> Result<f32, ModelError> {
+        let mut tokens = self.shape.prompt(language)?;
+        let begin = tokens.len();
+        let words = self
+            .tokenizer
+            .encode(text, false)
+            .map_err(|_| ModelError::Lacks("token"))?;
+        tokens.extend(words.get_ids());
+        tokens.truncate(self.shape.n_text_ctx);
+        let mut past = self.no_past()?;
+        let scores = self.step(heard, &mut past, &tokens)?;
+        let vocabulary = scores.len() / tokens.len();
+        let said = scores.chunks_exact(vocabulary).skip(begin - 1);
+        let next = tokens[begin..].iter().chain([&self.shape.eot]);
+        Ok(said
+            .zip(next)
+            .map(|(scores, &token)| self.logprob(scores, token))
+            .sum())
+    }
+
+    /// The log probability of one token among those that may be written.
+    fn logprob(&self, scores: &[f32], token: u32) -> f32 {
+        let ordinary = &scores[..scores.len().min(self.shape.eot as usize + 1)];
+        let highest = ordinary.iter().copied().fold(f32::MIN, f32::max);
+        let sum: f32 = ordinary.iter().map(|score| (score - highest).exp()).sum();
+        let own = ordinary.get(token as usize).copied().unwrap_or(f32::MIN);
+        own - highest - sum.ln()
+    }
+
     /// Runs the decoder on the next tokens, adds them to `past`, and gives the scores of what
     /// may follow each.
     fn step(

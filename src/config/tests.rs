@@ -152,3 +152,34 @@ fn the_example_file_names_every_key_with_its_default_or_an_example() {
         }
     }
 }
+
+#[test]
+fn every_error_of_every_tenant_is_named_at_once() {
+    let config = load(
+        "[transcription.tenants.acme]\n\
+         script = 'cursive'\n\
+         vocabulary = ['Brightline', 'x', 'brightline']\n\
+         [transcription.tenants.'b.eu']\n\
+         vocabulary = ['<|en|>']\n\
+         vocabulry = []\n",
+    );
+    let text = config.check(&sections()).unwrap_err().to_string();
+    for part in [
+        "transcription.tenants.acme.script: unknown variant `cursive`",
+        "transcription.tenants.acme.vocabulary: name 2, \"x\"",
+        "name 3, \"brightline\": the same as name 1",
+        "transcription.tenants.b.eu.vocabulary: name 1, \"<|en|>\"",
+        "transcription.tenants.b.eu.vocabulry: unknown field",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
+fn what_a_tenant_wants_is_shown_as_it_was_written() {
+    let text = "[transcription.tenants.acme]\n\
+                script = \"traditional\"\n\
+                vocabulary = [\"Brightline\", \"台灣大哥大\"]\n";
+    let shown = load(text).show(&sections()).unwrap();
+    assert!(shown.contains(text), "{shown}");
+}
