@@ -1,6 +1,6 @@
 # Every target is a line or two onto cargo or a script.
 .DEFAULT_GOAL := help
-.PHONY: demo test lint bench models train help
+.PHONY: demo test lint bench eval models train help
 
 demo: models ## Play a sales call through the whole pipeline (ARGS="FILE.wav --speed 4" are passed on)
 	@cargo run --release -- demo $(ARGS)
@@ -20,14 +20,20 @@ bench: models ## Measure what docs/figures.md reports (ARGS are passed on)
 	@deploy/kafka/kafka fetch
 	@deploy/postgresql/postgresql fetch
 	@cargo bench --profile release --bench pipeline -- $(ARGS)
+	@cargo bench --profile release --bench insights
 	@python3 benches/transcribe/compare.py --coach $${CARGO_TARGET_DIR:-target}/release/coach
+
+eval: models ## Measure how well is read and heard: objections and sentiment, word errors, invented words, names
+	@cargo build --release
+	@$$(scripts/venv models/training/requirements.txt) models/training/evaluate.py
+	@python3 benches/transcribe/eval.py --coach $${CARGO_TARGET_DIR:-target}/release/coach
 
 models: ## Fetch and convert the models, once
 	@scripts/setup demo
 	@python3 models/setup.py
 
-train: models ## Train the insights model's heads on models/data anew
-	@OMP_NUM_THREADS=1 $$(scripts/venv models/training/requirements.txt) models/training/train.py
+train: ## Train the insights model anew on models/data and, where they are, the shared data
+	@$$(scripts/venv models/training/requirements.txt) models/training/train.py
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10

@@ -6,4 +6,5 @@ pub mod insights;
 pub mod onnx;
 pub mod registry;
 pub mod reporting;
+pub mod script;
 pub mod transcription;

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use consumers::onnx;
+use consumers::script::Script;
 use consumers::transcription::recording::Recorder;
-use consumers::transcription::{Script, Settings, Spelling, TenantSettings, Vocabulary};
+use consumers::transcription::{Settings, Spelling, TenantSettings, Vocabulary};
 use producers::audio;
 use schemas::Language;
 

@@ -1,5 +1,6 @@
 //! One session of the insights model: what was said in, what it says out.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use tokenizers::Tokenizer;
 
 use crate::onnx::{self, ModelError};
+use crate::script::{Script, in_script, is_han};
 
 /// Outputs that the graph must have, each f32 with a row a text.
 const OUTPUTS: [&str; 5] = [
@@ -158,7 +160,8 @@ impl Companions {
 
     /// The passage's tokens: the utterance with the model's prefix, then what was said before.
     fn tokens(&self, passage: &Passage) -> ort::Result<Tokens> {
-        let text = format!("{}{}", self.labels.prefix, shortened(passage.text.trim()));
+        let text = legible(shortened(passage.text.trim()));
+        let text = format!("{}{text}", self.labels.prefix);
         let mut ids = self.encode(&text, true)?;
         if ids.len() > self.labels.max_tokens {
             ids.truncate(self.labels.max_tokens - 1);
@@ -166,7 +169,8 @@ impl Companions {
         }
         let own = ids.len();
         if let Some(turn) = &passage.before {
-            let text = format!("{}: {}", turn.speaker, ending(turn.text.trim()));
+            let text = legible(ending(turn.text.trim()));
+            let text = format!("{}: {text}", turn.speaker);
             let before = self.encode(&text, false)?;
             let skipped = before.len().saturating_sub(self.labels.max_tokens_before);
             ids.extend_from_slice(&before[skipped..]);
@@ -181,6 +185,14 @@ impl Companions {
             .map(|encoding| encoding.get_ids().to_vec())
             .map_err(|error| ort::Error::new(error.to_string()))
     }
+}
+
+/// The text as the model learnt to read it: Chinese in Simplified script.
+fn legible(text: &str) -> Cow<'_, str> {
+    if text.chars().any(is_han) {
+        return Cow::Owned(in_script(text, Script::Simplified));
+    }
+    Cow::Borrowed(text)
 }
 
 /// The beginning of a text, more than the model reads of any.

@@ -217,6 +217,136 @@ async fn a_text_beyond_the_models_length_is_read_as_far_as_it_goes() {
     assert!(kinds(&reading).contains(&Price), "{reading:?}");
 }
 
+fn after(speaker: Speaker, before: &str, text: &str) -> Passage {
+    let text = text.to_owned();
+    let before = Some(Turn {
+        speaker,
+        text: before.to_owned(),
+    });
+    Passage { text, before }
+}
+
+#[tokio::test]
+async fn a_short_answer_means_what_the_turn_before_makes_of_it() {
+    let model = model();
+    for (objecting, harmless, answer) in [
+        (
+            "is it that the price is too high for you?",
+            "shall I send you the invoice by email?",
+            "yes it is",
+        ),
+        (
+            "who makes the decision on this?",
+            "who is your favourite player?",
+            "my boss does",
+        ),
+        (
+            "¿ya trabajan con otro proveedor?",
+            "¿le va bien el jueves a las diez?",
+            "sí, claro",
+        ),
+        (
+            "vous travaillez déjà avec un autre fournisseur ?",
+            "jeudi à dix heures, ça vous va ?",
+            "oui tout à fait",
+        ),
+        (
+            "您是不是觉得价格太高了",
+            "那我周四十点给您打电话可以吗",
+            "是的",
+        ),
+    ] {
+        let raised = async |before| {
+            let passage = after(Speaker::Rep, before, answer);
+            model.read_one(passage).await.unwrap().objections.len()
+        };
+        assert_eq!(raised(harmless).await, 0, "{harmless} {answer}");
+        assert!(raised(objecting).await <= 2, "{objecting} {answer}");
+    }
+    let told = after(Speaker::Rep, "is the price too high for you?", "yes it is");
+    assert!(kinds(&model.read_one(told).await.unwrap()).contains(&Price));
+}
+
+#[rustfmt::skip]
+const FOREIGN: [&str; 8] = [
+    "das ist uns ehrlich gesagt viel zu teuer", "è troppo caro per noi, mi dispiace",
+    "isso é muito caro para a nossa empresa", "это для нас слишком дорого",
+    "それは私たちには高すぎます", "그건 우리에게 너무 비싸요",
+    "هذا غالي جدا بالنسبة لنا", "dat is veel te duur voor ons",
+];
+
+#[tokio::test]
+async fn a_fifth_language_is_neutral_raises_nothing_and_is_told() {
+    let readings = model().read(&FOREIGN).await.unwrap();
+    let taken: Vec<_> = FOREIGN
+        .iter()
+        .zip(&readings)
+        .filter(|(_, reading)| !reading.foreign)
+        .collect();
+    assert!(taken.len() <= 1, "{taken:#?}");
+    for reading in readings.iter().filter(|reading| reading.foreign) {
+        assert_eq!(reading.sentiment.label, SentimentLabel::Neutral);
+        assert!(reading.sentiment.score < 0.5, "{reading:?}");
+        assert_eq!(reading.objections, []);
+    }
+}
+
+#[tokio::test]
+async fn no_sentence_of_the_four_languages_is_taken_for_foreign() {
+    let texts = CLEAR.iter().map(|(text, _)| *text).chain(HARMLESS);
+    let texts: Vec<&str> = texts.collect();
+    for (text, reading) in texts.iter().zip(model().read(&texts).await.unwrap()) {
+        assert!(!reading.foreign, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn both_scripts_of_mandarin_are_read_alike() {
+    let readings = model()
+        .read(&["太貴了，我們沒有預算", "太贵了，我们没有预算"])
+        .await
+        .unwrap();
+    assert_eq!(readings[0], readings[1]);
+    assert!(kinds(&readings[0]).contains(&Price));
+}
+
+#[tokio::test]
+async fn signs_that_are_no_words_are_read_without_harm() {
+    let odd = [
+        "😀😀😀",
+        "ok 👍",
+        "\u{0}\u{200b}\u{feff}a",
+        "¯\\_(ツ)_/¯",
+        "1234567890",
+        "ⒶⒷⒸ ﷽",
+    ];
+    for (text, reading) in odd.iter().zip(model().read(&odd).await.unwrap()) {
+        assert_eq!(reading.objections, [], "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn interest_is_told_from_politeness_in_every_language() {
+    let keen = [
+        "that's exactly what we need, how do we get started?",
+        "me encanta, ¿cuándo podemos empezar?",
+        "c'est exactement ce qu'il nous faut, on commence quand ?",
+        "太好了，这正是我们要的，什么时候可以开始？",
+    ];
+    let polite = [
+        "thank you for calling",
+        "gracias por llamar",
+        "merci de votre appel",
+        "谢谢你打来",
+    ];
+    let model = model();
+    for (texts, interest) in [(keen, true), (polite, false)] {
+        for (text, reading) in texts.iter().zip(model.read(&texts).await.unwrap()) {
+            assert_eq!(reading.interest, interest, "{text}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_missing_model_is_named_with_the_way_out() {
     let empty = tempfile::tempdir().unwrap();
@@ -337,6 +467,28 @@ async fn the_rep_raises_no_objections() {
     let insight = line.insight(Speaker::Rep, CLEAR[0].0).await;
     assert_eq!(insight.objections, []);
     assert_eq!(insight.conversation.talk_ratio, 1.0);
+}
+
+#[tokio::test]
+async fn the_customer_is_read_in_the_light_of_what_the_rep_said() {
+    let mut line = Line::new().await;
+    line.insight(Speaker::Rep, "is the price too high for you?")
+        .await;
+    let short = line.insight(Speaker::Customer, "yes it is").await;
+    let alone = line.stage.model.read_one("yes it is".into()).await.unwrap();
+    assert_eq!(short.objections[0].kind, Price);
+    assert_eq!(alone.objections, []);
+}
+
+#[tokio::test]
+async fn utterances_in_a_foreign_language_are_counted() {
+    let mut line = Line::new().await;
+    line.insight(Speaker::Customer, "we have forty people here")
+        .await;
+    assert_eq!(line.stage.foreign.get(), 0);
+    let insight = line.insight(Speaker::Customer, FOREIGN[0]).await;
+    assert_eq!(line.stage.foreign.get(), 1);
+    assert_eq!(insight.objections, []);
 }
 
 #[tokio::test]

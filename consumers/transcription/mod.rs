@@ -30,7 +30,6 @@ use pool::Pool;
 
 pub use cutter::{Cut, Cutter, CutterSettings};
 pub use spelling::{Spelling, TenantSettings};
-pub use text::Script;
 pub use transcriber::{LanguageChoice, TranscribeError, Transcriber, Words};
 pub use vad::Vad;
 pub use vocabulary::Vocabulary;

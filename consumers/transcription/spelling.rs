@@ -4,8 +4,9 @@ use schemas::Language;
 use serde::{Deserialize, Serialize};
 
 use super::names::Names;
-use super::text::{self, Script};
+use super::text;
 use super::vocabulary::Vocabulary;
+use crate::script::{Script, in_script};
 
 /// What the configuration says of one tenant.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -43,7 +44,7 @@ impl Spelling {
 impl From<&TenantSettings> for Spelling {
     fn from(settings: &TenantSettings) -> Self {
         let names = settings.vocabulary.names().iter();
-        let respelled = names.map(|name| (text::in_script(name, settings.script), name.clone()));
+        let respelled = names.map(|name| (in_script(name, settings.script), name.clone()));
         Self {
             script: settings.script,
             respelled: respelled

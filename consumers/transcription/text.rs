@@ -1,11 +1,8 @@
 //! Makes Whisper's text fit to read, and knows the words it invents.
 
-use std::sync::LazyLock;
-
-use ferrous_opencc::OpenCC;
-use ferrous_opencc::config::BuiltinConfig;
 use schemas::Language;
-use serde::{Deserialize, Serialize};
+
+use crate::script::{Script, in_script, is_han};
 
 /// What Whisper learned from film subtitles and writes when there is nothing to hear. Anywhere in
 /// the text.
@@ -79,24 +76,6 @@ const FILLERS: &[&str] = &[
     "音乐",
 ];
 
-/// Script in which Mandarin is written down.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Script {
-    /// As on the mainland.
-    #[default]
-    Simplified,
-    /// As in Taiwan.
-    Traditional,
-}
-
-static TO_SIMPLIFIED: LazyLock<Option<OpenCC>> =
-    LazyLock::new(|| OpenCC::from_config(BuiltinConfig::T2s).ok());
-
-/// Whisper writes now one script, now the other, or both: what is Traditional already stays.
-static TO_TRADITIONAL: LazyLock<Option<OpenCC>> =
-    LazyLock::new(|| OpenCC::from_config(BuiltinConfig::S2tw).ok());
-
 /// The text with single spaces and, in Mandarin, in one script with its own punctuation.
 pub fn normalise(text: &str, language: Language, script: Script) -> String {
     let text = text.replace('\u{fffd}', " ");
@@ -105,26 +84,6 @@ pub fn normalise(text: &str, language: Language, script: Script) -> String {
         return text;
     }
     set_chinese(&in_script(&text, script))
-}
-
-/// The text with its Chinese characters in that script.
-pub fn in_script(text: &str, script: Script) -> String {
-    let converter = match script {
-        Script::Simplified => &TO_SIMPLIFIED,
-        Script::Traditional => &TO_TRADITIONAL,
-    };
-    converter
-        .as_ref()
-        .map_or_else(|| text.to_owned(), |converter| converter.convert(text))
-}
-
-/// The script that a text is in; Traditional when it is in both.
-pub fn script_of(text: &str) -> Script {
-    if in_script(text, Script::Simplified) == text {
-        Script::Simplified
-    } else {
-        Script::Traditional
-    }
 }
 
 /// Whether the text is one that Whisper writes for silence, music or noise.
@@ -139,10 +98,6 @@ pub fn is_invented(text: &str) -> bool {
         .collect();
     let bare = bare.split_whitespace().collect::<Vec<_>>().join(" ");
     bare.is_empty() || FILLERS.contains(&bare.as_str())
-}
-
-fn is_han(c: char) -> bool {
-    matches!(c, '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
 }
 
 /// Punctuation beside a Chinese character becomes Chinese, but not within a number or an address;

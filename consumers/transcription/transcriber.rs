@@ -16,6 +16,7 @@ use super::spelling::Spelling;
 use super::text;
 use super::whisper::{Heard, POSITIONS_A_SECOND, Whisper, Written};
 use crate::onnx::ModelError;
+use crate::script::{in_script, script_of};
 
 /// An utterance's words.
 #[derive(Clone, Debug, PartialEq)]
@@ -184,14 +185,11 @@ fn with_names(
     }
     let own = whisper.chance(heard, language, text)?;
     // Whisper keeps to the script it has begun in.
-    let script = text::script_of(text);
+    let script = script_of(text);
     let mut judged: Vec<(f32, Proposal<'_>)> = Vec::new();
     for proposal in proposals {
         let mut other = text.to_owned();
-        other.replace_range(
-            proposal.place.clone(),
-            &text::in_script(proposal.name, script),
-        );
+        other.replace_range(proposal.place.clone(), &in_script(proposal.name, script));
         let loss = own - whisper.chance(heard, language, &other)?;
         if loss <= most_loss(&proposal) {
             judged.push((loss, proposal));

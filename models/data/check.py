@@ -25,7 +25,7 @@ FIELDS = {"id", "text", "language", "speaker", "objections", "sentiment", "hard"
 OPTIONAL = {"next_step", "interest", "before"}  # two facts that hold, and the turn before
 
 NEAR = 0.8
-LEAST = {"kind": 130, "none": 600, "hard": 200, "sentiment": 280, "situations": 180}
+LEAST = {"kind": 150, "none": 600, "hard": 200, "sentiment": 280, "situations": 180}
 LEAST_NEXT_STEP = 60  # of each answer in each language of next_step.jsonl
 LEAST_TWO_KINDS = 0.12  # of the sentences that carry an objection
 MOULD, MOULD_SHARE = 16, 0.008  # most sentences of a language that may open with the same three words (four signs in zh)

@@ -1,6 +1,7 @@
 //! Tenants' names and scripts, with the real model.
 
 use super::*;
+use crate::script::Script;
 
 fn tenant(script: Script, names: &[&str]) -> TenantSettings {
     let names = names.iter().map(|&name| name.to_owned());
