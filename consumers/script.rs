@@ -48,3 +48,15 @@ pub fn script_of(text: &str) -> Script {
 pub fn is_han(c: char) -> bool {
     matches!(c, '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_is_known_by_its_characters() {
+        assert_eq!(script_of("我们公司"), Script::Simplified);
+        assert_eq!(script_of("我們公司"), Script::Traditional);
+        assert_eq!(script_of("OK"), Script::Simplified);
+    }
+}

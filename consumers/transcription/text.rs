@@ -179,13 +179,6 @@ mod tests {
     }
 
     #[test]
-    fn a_script_is_known_by_its_characters() {
-        assert_eq!(script_of("我们公司"), Script::Simplified);
-        assert_eq!(script_of("我們公司"), Script::Traditional);
-        assert_eq!(script_of("OK"), Script::Simplified);
-    }
-
-    #[test]
     fn other_languages_keep_their_text_with_single_spaces() {
         assert_eq!(
             normalise("  It's  $3.50,\n no?", Language::En, Script::Simplified),
