@@ -30,7 +30,8 @@ const END: &str = "</s>";
 /// Longer texts are cut before they are tokenised: many times what `max_tokens` holds.
 const MAX_BYTES: usize = 4_096;
 
-/// Passages whose tokens fill the same number of such steps go through the graph together.
+/// Passages whose tokens fill the same number of such steps go through the graph together, padded
+/// to the last one's end.
 const STEP: usize = 8;
 
 /// What one speaker said before the other one spoke.
@@ -286,8 +287,10 @@ impl Reader {
 
     /// One run of the graph.
     fn run(&mut self, rows: &[&Tokens]) -> Result<Vec<Reading>, ModelError> {
+        // Whole steps, also for a passage alone: sums round differently with the length that they
+        // are padded to. Beyond a passage's end both masks are 0, and the id does not matter.
         let longest = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
-        // Beyond a passage's end both masks are 0, and the id does not matter.
+        let longest = longest.next_multiple_of(STEP);
         let mut ids = Array2::<i64>::zeros((rows.len(), longest));
         let mut mask = Array2::<i64>::zeros((rows.len(), longest));
         let mut own = Array2::<i64>::zeros((rows.len(), longest));

@@ -8,6 +8,7 @@ from outputs import GRAPH, OUTPUTS, SENTIMENT
 
 PREFIX, END = "query: ", "</s>"
 MAX_TOKENS, MAX_TOKENS_BEFORE = 96, 32  # of an utterance, and of the end of the turn before
+STEP = 8  # every passage is padded to a multiple of so many tokens
 
 
 class Reader:
@@ -42,9 +43,10 @@ class Runner:
         found = np.zeros((len(rows), OUTPUTS), np.float32)
         for number, row in enumerate(rows):
             ids, own = self.read(row["text"], row.get("before"))
-            mask = np.ones((1, len(ids)), np.int64)
-            mine = (np.arange(len(ids)) < own)[None].astype(np.int64)
-            fed = {"input_ids": np.array([ids]), "attention_mask": mask, "utterance_mask": mine}
+            places = np.arange(-(-len(ids) // STEP) * STEP)[None]
+            mask, mine = (places < len(ids)).astype(np.int64), (places < own).astype(np.int64)
+            padded = np.array([ids + [0] * (places.size - len(ids))])
+            fed = {"input_ids": padded, "attention_mask": mask, "utterance_mask": mine}
             for (places, _), values in zip(GRAPH.values(), self.session.run(list(GRAPH), fed)):
                 found[number, places] = values[0]
         return found
