@@ -33,6 +33,7 @@ models: ## Fetch and convert the models, once
 	@python3 models/setup.py
 
 train: ## Train the insights model anew on models/data and, where they are, the shared data
+	@scripts/setup demo
 	@$$(scripts/venv models/training/requirements.txt) models/training/train.py
 
 help: ## List the targets

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use consumers::insights::{Model, Passage, Reading, Settings, Turn};
 use consumers::onnx;
 use futures::{Stream, StreamExt, stream};
-use schemas::{Language, ObjectionKind, SentimentLabel, Speaker};
+use schemas::{Language, ObjectionKind, SentimentLabel};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -127,14 +127,7 @@ async fn analyze(
 struct Question {
     text: String,
     language: Option<String>,
-    before: Option<Before>,
-}
-
-/// The turn before.
-#[derive(Deserialize)]
-struct Before {
-    speaker: Speaker,
-    text: String,
+    before: Option<Turn>,
 }
 
 /// A line of output.
@@ -172,11 +165,11 @@ async fn answer(model: &Model, line: &[u8]) -> Result<Answer, String> {
         Some(name) => Some(known(&name)?),
         None => None,
     };
-    let before = question
-        .before
-        .map(|Before { speaker, text }| Turn { speaker, text });
-    let text = question.text;
-    let reading = model.read_one(Passage { text, before }).await;
+    let passage = Passage {
+        text: question.text,
+        before: question.before,
+    };
+    let reading = model.read_one(passage).await;
     let reading = reading.map_err(|error| error.to_string())?;
     Ok(Answer::new(language, &reading))
 }

@@ -10,7 +10,6 @@ npm and, once, the network.
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -89,12 +88,8 @@ def speak(language):
 def main():
     import make
 
-    environment = make.cache() / "venv" / "samples"
+    make.enter(__file__)
     languages = sys.argv[1:] or list(VOICES)
-    if Path(sys.prefix) != environment:
-        make.prepare(environment)
-        python = environment / "bin" / "python"
-        os.execv(python, [python, __file__, *languages])
     if len(languages) == 1:
         speak(*languages)
     else:

@@ -48,31 +48,28 @@ pub struct Insights {
 pub struct Call {
     course: Course,
     /// Each speaker's last utterance of substance: the turn before for what the other says next.
-    rep: Option<Turn>,
-    customer: Option<Turn>,
+    rep: Option<String>,
+    customer: Option<String>,
     next_step: bool,
 }
 
 impl Call {
     /// What the other speaker said last.
     fn before(&self, speaker: Speaker) -> Option<Turn> {
-        match speaker {
-            Speaker::Rep => self.customer.clone(),
-            Speaker::Customer => self.rep.clone(),
-        }
+        let (speaker, text) = match speaker {
+            Speaker::Rep => (Speaker::Customer, self.customer.clone()),
+            Speaker::Customer => (Speaker::Rep, self.rep.clone()),
+        };
+        text.map(|text| Turn { speaker, text })
     }
 
     fn remember(&mut self, utterance: &Utterance, text: String) {
         if conversation::is_back_channel(utterance) {
             return;
         }
-        let turn = Turn {
-            speaker: utterance.speaker,
-            text,
-        };
         match utterance.speaker {
-            Speaker::Rep => self.rep = Some(turn),
-            Speaker::Customer => self.customer = Some(turn),
+            Speaker::Rep => self.rep = Some(text),
+            Speaker::Customer => self.customer = Some(text),
         }
     }
 }

@@ -35,7 +35,7 @@ const MAX_BYTES: usize = 4_096;
 const STEP: usize = 8;
 
 /// What one speaker said before the other one spoke.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Turn {
     /// Who said it.
     pub speaker: Speaker,

@@ -229,7 +229,7 @@ fn after(speaker: Speaker, before: &str, text: &str) -> Passage {
 #[tokio::test]
 async fn a_short_answer_means_what_the_turn_before_makes_of_it() {
     let model = model();
-    for (objecting, harmless, answer) in [
+    let answers = [
         (
             "is it that the price is too high for you?",
             "shall I send you the invoice by email?",
@@ -255,14 +255,19 @@ async fn a_short_answer_means_what_the_turn_before_makes_of_it() {
             "那我周四十点给您打电话可以吗",
             "是的",
         ),
-    ] {
-        let raised = async |before| {
-            let passage = after(Speaker::Rep, before, answer);
-            model.read_one(passage).await.unwrap().objections.len()
-        };
-        assert_eq!(raised(harmless).await, 0, "{harmless} {answer}");
-        assert!(raised(objecting).await <= 2, "{objecting} {answer}");
+    ];
+    let raised = async |before, answer| {
+        let passage = after(Speaker::Rep, before, answer);
+        model.read_one(passage).await.unwrap().objections
+    };
+    let mut told = Vec::new();
+    for (objecting, harmless, answer) in answers {
+        assert_eq!(raised(harmless, answer).await, [], "{harmless} {answer}");
+        told.push(!raised(objecting, answer).await.is_empty());
     }
+    let told = told.iter().filter(|told| **told).count();
+    // A bare yes is hard for it: the model card says how many it understood when this was written.
+    assert!(told >= 2, "{told} of {}", answers.len());
     let told = after(Speaker::Rep, "is the price too high for you?", "yes it is");
     assert!(kinds(&model.read_one(told).await.unwrap()).contains(&Price));
 }

@@ -137,10 +137,12 @@ class Split(unittest.TestCase):
             held_out = [row for row in sentences.heard() if row["language"] == language and sentences.part(row) == "test"]
             self.assertGreaterEqual(len(held_out), 90, language)
 
-    def test_no_word_of_the_four_languages_is_spoken_by_strangers(self):
-        for row in sentences.foreign():
-            self.assertNotIn(row["language"], sentences.LANGUAGES)
-            self.assertTrue(row["text"].strip())
+    def test_foreign_sentences_are_of_other_languages_and_say_nothing_twice(self):
+        rows = sentences.foreign()
+        self.assertTrue({row["language"] for row in rows}.isdisjoint(sentences.LANGUAGES))
+        for field in ("id", "text"):
+            self.assertEqual(len({row[field] for row in rows}), len(rows), field)
+        self.assertEqual({sentences.part(row) for row in rows}, {"train", "dev", "test"})
 
 
 class Committed(unittest.TestCase):

@@ -8,7 +8,8 @@ from outputs import FOREIGN, INTEREST, NEXT_STEP, OBJECTIONS, OUTPUTS, SENTIMENT
 from sentences import KINDS, LANGUAGES, SENTIMENTS
 
 NOTHING = np.ones(OUTPUTS), np.zeros(OUTPUTS)
-PRECISION = 0.9  # wanted of each kind's threshold
+PRECISION = 0.9  # wanted of each kind's threshold, and of the next step's
+INTEREST_PRECISION = 0.8  # nobody is interrupted for it
 FLOOR, CEILING = 0.3, 0.95  # thresholds stay between
 FOREIGN_PRECISION = 0.99  # a sentence wrongly taken for foreign loses its objection
 
@@ -28,7 +29,7 @@ def choose(rows, logits):
         name: threshold(chances[asked[:, place], place], truth[asked[:, place], place], precision)
         for name, place, precision in (
             ("next_step_threshold", NEXT_STEP, PRECISION),
-            ("interest_threshold", INTEREST, 0.8),
+            ("interest_threshold", INTEREST, INTEREST_PRECISION),
             ("foreign_threshold", FOREIGN, FOREIGN_PRECISION),
         )
     }

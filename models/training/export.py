@@ -4,7 +4,7 @@ insights.onnx: input_ids, attention_mask, utterance_mask i64[B,L] -> sentiment f
                interest, foreign f32[B,1], all calibrated probabilities. A passage gives the same, to the last bit, whatever
                else is in its batch.
 encoder.onnx:  input_ids, attention_mask i64[B,L] -> pooled f32[B,384], all twelve layers as they came, which the model is
-               measured beside:    python models/training/export.py FOLDER
+               measured beside
 """
 
 import importlib.util
@@ -92,7 +92,6 @@ class Exporter:
         """f32[B, 384]: over the tokens where `own` is 1."""
         graph = self.graph
         shares = graph.node("Div", own, graph.node("ReduceSum", own, graph.ints(-1), keepdims=1))
-        # A product, because a sum would round differently with the length that the passage is padded to.
         return graph.node("Squeeze", graph.node("MatMul", graph.node("Unsqueeze", shares, graph.ints(1)), x), graph.ints(1))
 
     def rows(self, x, weight, bias):
@@ -130,9 +129,3 @@ def save_encoder(path):
 
 def numbers(parameter):
     return parameter.detach().cpu().numpy().astype(np.float32).copy()
-
-
-if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    folder.mkdir(parents=True, exist_ok=True)
-    save_encoder(folder / "encoder.onnx")

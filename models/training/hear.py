@@ -12,7 +12,6 @@ Voices come with producers/samples. A sentence takes about as long as it is to s
 import argparse
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -37,17 +36,13 @@ TOGETHER = 20  # sentences a recording
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--coach", required=True, help="the coach binary")
-    parser.add_argument("--test", type=int, default=300, help="held-out sentences a language (default: %(default)s)")
-    parser.add_argument("--train", type=int, default=400, help="other sentences a language (default: %(default)s)")
+    parser.add_argument("--test", type=int, default=100, help="held-out sentences a language (default: %(default)s)")
+    parser.add_argument("--train", type=int, default=70, help="other sentences a language (default: %(default)s)")
     parser.add_argument("languages", nargs="*", help="en es fr zh (default: all, each in a process of its own)")
     options = parser.parse_args()
     import make
 
-    folder = make.cache() / "venv" / "samples"
-    if Path(sys.prefix) != folder:
-        make.prepare(folder)
-        python = folder / "bin" / "python"
-        os.execv(python, [python, __file__, *sys.argv[1:]])
+    folder = make.enter(__file__)
     if len(options.languages) != 1:
         # eSpeak holds one language a process.
         for language in options.languages or STYLES:
@@ -55,10 +50,12 @@ def main():
             command = [sys.executable, __file__, "--coach", options.coach, *limits, language]
             subprocess.run([str(part) for part in command], check=True)
         return
+    from voice import Voice
+
     (language,) = options.languages
-    rows = wanted(language, options)
+    rows, voice = wanted(language, options), Voice(language, folder / "styles")
     for start in range(0, len(rows), TOGETHER):
-        hear(rows[start : start + TOGETHER], language, options.coach, folder / "styles")
+        hear(rows[start : start + TOGETHER], language, options.coach, voice)
         print(f"\r{language}: {min(start + TOGETHER, len(rows))} of {len(rows)}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
 
@@ -75,13 +72,12 @@ def wanted(language, options):
     return [row for row in test + other if row["id"] not in known]
 
 
-def hear(rows, language, coach, styles):
+def hear(rows, language, coach, voice):
     import numpy as np
     import telephone
     import wav
     from voice import RATE
 
-    voice = speaker(language, styles)
     parts, places, at = [], [], 0
     for row in rows:
         number = digest(row["id"])
@@ -107,17 +103,6 @@ def hear(rows, language, coach, styles):
             text = ("" if language == "zh" else " ").join(inside)
             if text:  # what was not heard at all never reaches the model
                 file.write(json.dumps({"id": row["id"], "text": text}, ensure_ascii=False) + "\n")
-
-
-VOICES = {}
-
-
-def speaker(language, styles):
-    import voice
-
-    if language not in VOICES:
-        VOICES[language] = voice.Voice(language, styles)
-    return VOICES[language]
 
 
 def digest(name):

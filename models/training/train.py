@@ -23,7 +23,7 @@ from e5small import Model
 from network import Network
 from passages import Variety, batch, batches
 from runner import MAX_TOKENS, MAX_TOKENS_BEFORE, PREFIX, Reader, Runner
-from sentences import DATA, KINDS, LANGUAGES, ROOT, SENTIMENTS, foreign, own, part, read, shared
+from sentences import DATA, KINDS, ROOT, SENTIMENTS, foreign, own, part, read, shared
 from targets import loss, soften, target
 
 OUT = ROOT / "models" / "insights"

@@ -12,7 +12,6 @@ import sys
 import unicodedata
 import zlib
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer

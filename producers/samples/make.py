@@ -24,11 +24,7 @@ NAMES = ("en", "es", "fr", "zh", "fixtures")
 
 
 def main():
-    folder = cache() / "venv" / "samples"
-    if Path(sys.prefix) != folder:
-        prepare(folder)
-        python = folder / "bin" / "python"
-        os.execv(python, [python, __file__, *sys.argv[1:]])
+    folder = enter(__file__)
     import call
     import check
     import fixtures
@@ -40,6 +36,16 @@ def main():
             check.listen(HERE, folder / "whisper")
         else:
             call.make(HERE, name, folder / "styles")
+
+
+def enter(script):
+    """The environment that the voices live in; a script that runs elsewhere starts anew in it, which is made if need be."""
+    folder = cache() / "venv" / "samples"
+    if Path(sys.prefix) != folder:
+        prepare(folder)
+        python = folder / "bin" / "python"
+        os.execv(python, [python, script, *sys.argv[1:]])
+    return folder
 
 
 def cache():
