@@ -49,8 +49,8 @@ def quantise_small(weight):
 class Graph:
     """Every method that adds nodes takes and gives the names of values."""
 
-    def __init__(self, name, bits=8):
-        self.name, self.bits = name, bits  # of the weights of linear layers: 4, 8 or 32
+    def __init__(self, name, int8=True):
+        self.name, self.int8 = name, int8
         self.nodes, self.initializers, self.inputs, self.outputs = [], [], [], []
         self.renamed = {}  # values given to the outside, and their names there
         self.known = {}  # constants and quantised inputs already in the graph
@@ -100,21 +100,22 @@ class Graph:
 
     def linear(self, x, weight, bias=None):
         """x[.., in] times weight[out, in] transposed, plus bias[out]."""
-        if self.bits == 8:
+        if self.int8:
             values, scale = quantise(weight)
             product = self.integer_matmul(x, self.weight(values.T), self.weight(scale))
-        elif self.bits == 4:
-            product = self.integer_matmul(x, *self.small_weight(weight))
         else:
             product = self.node("MatMul", x, self.weight(weight.T))
         return product if bias is None else self.node("Add", product, self.weight(bias))
 
-    def small_weight(self, weight):
-        """weight[out, in] in 4 bits, two numbers a byte, as the int8[in, out] and the scale[out] that a product wants.
+    def small_linear(self, x, small, bias):
+        """x[.., in] times a `quantise_small` matrix transposed, plus bias[out]."""
+        return self.node("Add", self.integer_matmul(x, *self.small_weight(*small)), self.weight(bias))
+
+    def small_weight(self, values, multiples, scale):
+        """A `quantise_small` matrix, two numbers a byte, as the int8[in, out] and the scale[out] that a product wants.
 
         Nothing here depends on an input, so that ONNX Runtime works it out once, when the model is loaded.
         """
-        values, multiples, scale = quantise_small(weight)
         halves = (values.T + 8).astype(np.uint8)
         packed = self.weight(halves[0::2] | halves[1::2] << 4)
         low = self.node("BitwiseAnd", packed, self.scalar(15, np.uint8))
@@ -148,7 +149,7 @@ class Graph:
         The table is stored once, the way the product wants it; the lookup gathers columns, which costs nothing for
         the few ids of a step.
         """
-        if self.bits != 8:
+        if not self.int8:
             columns = self.weight(table.T)
             return (
                 lambda ids: self.columns(columns, ids),

@@ -104,7 +104,7 @@ def feed_forward(graph, x, layer):
 def encoder(model, int8=True):
     weights = model.under("encoder")
     first, _ = weights.linear("conv1")
-    graph = Graph("whisper-encoder", 8 if int8 else 32)
+    graph = Graph("whisper-encoder", int8)
     graph.width = first.shape[0]
     x = graph.input("mel", FLOAT, 1, first.shape[1], "frames")
     for conv, stride in (("conv1", 1), ("conv2", 2)):
@@ -135,7 +135,7 @@ def cross(graph, x, layers):
 
 def decoder(model, int8=True):
     weights = model.under("decoder")
-    graph, table = Graph("whisper-decoder", 8 if int8 else 32), weights["embeddings/weight"]
+    graph, table = Graph("whisper-decoder", int8), weights["embeddings/weight"]
     graph.width = table.shape[1]
     heads, layers = graph.width // HEAD, weights.layers()
     tokens = graph.input("tokens", INT64, 1, "steps")

@@ -45,8 +45,9 @@ class FourBits(unittest.TestCase):
 
     def test_the_graph_multiplies_by_what_the_numbers_stand_for(self):
         weight, x = weights(), np.random.default_rng(4).normal(size=(3, IN)).astype(np.float32)
-        made = graph.Graph("linear", bits=4)
-        made.output(made.linear(made.input("x", graph.FLOAT, "rows", IN), weight), "y", "rows", OUT)
+        made, bias = graph.Graph("linear"), np.arange(OUT, dtype=np.float32)
+        product = made.small_linear(made.input("x", graph.FLOAT, "rows", IN), graph.quantise_small(weight), bias)
+        made.output(product, "y", "rows", OUT)
         with tempfile.TemporaryDirectory() as folder:
             made.save(Path(folder) / "linear.onnx")
             session = onnxruntime.InferenceSession(str(Path(folder) / "linear.onnx"))
@@ -54,7 +55,7 @@ class FourBits(unittest.TestCase):
         values, multiples, scale = graph.quantise_small(weight)
         stands_for = values * np.repeat(multiples, graph.GROUP, 1) * scale[:, None]
         x_scale = np.abs(x).max(axis=1, keepdims=True) / 127
-        expected = (np.rint(x / x_scale) * x_scale) @ stands_for.T
+        expected = (np.rint(x / x_scale) * x_scale) @ stands_for.T + bias
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 

