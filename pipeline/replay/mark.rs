@@ -136,7 +136,7 @@ mod tests {
     fn a_mark_that_cannot_be_read_is_a_shadows() {
         let headers = OwnedHeaders::new().insert(Header {
             key: header::ID,
-            value: Some(&[0xff, 0xfe][..]),
+            value: Some(&[0xff_u8, 0xfe][..]),
         });
         assert_eq!(Mark::of(&headers).map(|mark| mark.kind), Some(Kind::Shadow));
     }

@@ -429,7 +429,8 @@ mod tests {
         let once = dead(raw("t", 42, OwnedHeaders::new()), 7);
         let again = dead(raw("t", 900, once.record(&mark).headers), 8);
         assert_eq!(again.first, (2, 42));
-        let keys: Vec<&str> = again.record(&mark).headers.iter().map(|h| h.key).collect();
+        let record = again.record(&mark);
+        let keys: Vec<&str> = record.headers.iter().map(|header| header.key).collect();
         assert_eq!(
             keys,
             ["replay.id", "replay.kind", "replay.stage", "replay.first"]

@@ -42,7 +42,10 @@ pub async fn run(context: &Context, id: &str, yes: bool) -> anyhow::Result<ExitC
         Kind::Rebuild => "End it? Nothing of it is in place; its own tables go.",
         Kind::Shadow => "End it? Its own topics go.",
     };
-    if question::ask(asked, yes, &context.stop).await.is_err() {
+    if question::ask(asked, yes, &context.progress(0))
+        .await
+        .is_err()
+    {
         eprintln!("coach: nothing was changed");
         return Ok(ExitCode::FAILURE);
     }

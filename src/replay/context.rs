@@ -11,7 +11,7 @@ use pipeline::config::Config;
 use pipeline::replay::journal::{self, Journal, Outcome};
 use pipeline::replay::session::{Beginning, Progress, Session};
 use pipeline::replay::{Kind, ReplayError};
-use pipeline::{Decoder, Kafka, runner};
+use pipeline::{Decoder, Delivery, Kafka, runner};
 use schemas::Codec;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,11 @@ impl Context {
         let config = start::config(path)?;
         start::log(&config)?;
         let kafka = start::kafka(&config)?;
+        if kafka.delivery == Delivery::AtLeastOnce {
+            anyhow::bail!(
+                "a broker without transactions ([kafka] delivery) keeps nothing to replay"
+            );
+        }
         let reached = tokio::time::timeout(REACH_WITHIN, kafka.wait_until_reachable()).await;
         reached.with_context(|| {
             format!(

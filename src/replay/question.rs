@@ -3,14 +3,15 @@
 use std::io::{IsTerminal, Write};
 
 use pipeline::replay::ReplayError;
-use tokio_util::sync::CancellationToken;
+use pipeline::replay::session::Progress;
 
 /// Asks; anything but a clear yes means no, and so does Ctrl-C. Without a terminal nobody is there
 /// to ask.
 ///
 /// # Errors
-/// [`ReplayError::Stopped`] when the answer is no.
-pub async fn ask(question: &str, yes: bool, stop: &CancellationToken) -> Result<(), ReplayError> {
+/// [`ReplayError::Stopped`] when the answer is no; [`ReplayError::Cancelled`] when someone cancels the
+/// replay meanwhile.
+pub async fn ask(question: &str, yes: bool, progress: &Progress) -> Result<(), ReplayError> {
     if yes {
         return Ok(());
     }
@@ -25,12 +26,8 @@ pub async fn ask(question: &str, yes: bool, stop: &CancellationToken) -> Result<
         let mut line = String::new();
         std::io::stdin().read_line(&mut line).map(|_| line)
     });
-    let answer = stop.run_until_cancelled(answer).await;
-    match answer {
-        Some(Ok(Ok(line))) if matches!(line.trim(), "y" | "Y" | "yes") => Ok(()),
-        _ => {
-            eprintln!();
-            Err(ReplayError::Stopped)
-        }
+    match progress.unless_stopped(answer).await? {
+        Ok(Ok(line)) if matches!(line.trim(), "y" | "Y" | "yes") => Ok(()),
+        _ => Err(ReplayError::Stopped),
     }
 }

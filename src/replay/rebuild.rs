@@ -178,11 +178,13 @@ async fn rebuild(
         args.says()
     );
     let seconds = begun.elapsed().as_secs_f64();
-    question::ask(&asked, run.yes, &context.stop).await?;
+    question::ask(&asked, run.yes, session.progress()).await?;
     work.catch_up(NEAR, ROUNDS).await?;
     let swapping = Instant::now();
     let mut locked = rebuild.lock().await?;
-    // What the live sink can have written lies before this: it cannot write any more.
+    // What the live sink can have written lies before this: it cannot write any more. It waits,
+    // whatever the rate.
+    work.pace = Pace::new(None);
     work.catch_up(0, 1).await?;
     let (kept, differences) = locked.compare(&held).await?;
     session.progress().check()?;

@@ -100,7 +100,10 @@ pub async fn run(context: &Context, mut run: Run, mut args: Args) -> anyhow::Res
         "Send {} dead letters back? Is the cause mended?",
         found.letters.len()
     );
-    if question::ask(&asked, run.yes, &context.stop).await.is_err() {
+    if question::ask(&asked, run.yes, &context.progress(0))
+        .await
+        .is_err()
+    {
         eprintln!("coach: nothing was sent");
         return Ok(ExitCode::FAILURE);
     }

@@ -168,6 +168,8 @@ pub async fn plan(context: &Context, args: &Args, options: &Options) -> anyhow::
 /// When Kafka refuses, or a stage breaks.
 pub async fn run(context: &Context, mut run: Run, mut args: Args) -> anyhow::Result<ExitCode> {
     args.check()?;
+    // A replay that goes on later is still of the same calls.
+    args.select.to.get_or_insert_with(pipeline::clock::now);
     let stages = args.stages()?;
     let Some((_, first)) = stages.first() else {
         return Ok(ExitCode::SUCCESS);
