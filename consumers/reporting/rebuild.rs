@@ -509,3 +509,33 @@ fn quoted(text: &str) -> String {
 fn sql(statement: String) -> AssertSqlSafe<String> {
     AssertSqlSafe(statement)
 }
+
+#[cfg(test)]
+mod tests {
+    use schemas::Topic;
+
+    use super::*;
+
+    #[test]
+    fn every_table_has_a_key_and_the_topic_by_whose_retention_its_rows_are_kept() {
+        for table in tables() {
+            for column in key_of(table.name) {
+                assert!(table.columns.contains(column), "{}.{column}", table.name);
+            }
+            // Rows of these come from several topics.
+            if !["calls", "call_stories"].contains(&table.name) {
+                let topic = topic_of(table.name);
+                assert!(
+                    topic.is_some_and(|topic| Topic::named(topic).is_some()),
+                    "{}",
+                    table.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_in_a_literal_ends_no_literal() {
+        assert_eq!(quoted("o'brien"), "'o''brien'");
+    }
+}
