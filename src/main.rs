@@ -5,6 +5,7 @@ mod call;
 mod config;
 mod demo;
 mod gateway;
+mod replay;
 mod run;
 mod shutdown;
 mod start;
@@ -59,6 +60,8 @@ enum Command {
     Tail(tail::Args),
     /// Create and describe the topics
     Topics(topics::Args),
+    /// Rebuild tables, redrive dead letters, try a playbook on recorded calls; harms nothing live
+    Replay(replay::Args),
     /// Print a token with which a rep's softphone connects to the gateway
     Token(token::Args),
     /// Transcribe a recording offline: one JSON line an utterance
@@ -90,6 +93,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Transcript(args) => block_on(transcript::run(args, config)),
         Command::Tail(args) => block_on(tail::run(args, config)),
         Command::Topics(args) => block_on(topics::run(args, config)),
+        Command::Replay(args) => block_on(replay::run(args, config)),
         Command::Token(args) => token::run(&args, config),
         Command::Transcribe(args) => transcribe::run(args).map(|()| ExitCode::SUCCESS),
         Command::Analyze(args) => analyze::run(args).map(|()| ExitCode::SUCCESS),

@@ -100,6 +100,20 @@ impl Writer {
         Ok(())
     }
 
+    /// Writes records that come from no group, all or none. After an error the writer is closed, and
+    /// whether they were written is for the records themselves to tell.
+    pub fn write_alone(&mut self, records: &[OutRecord]) -> KafkaResult<()> {
+        let Some(producer) = self.producer.take() else {
+            return Err(KafkaError::Canceled);
+        };
+        producer.begin_transaction()?;
+        self.send(&producer, records)?;
+        self.delivered(&producer)?;
+        producer.commit_transaction(self.timeout())?;
+        self.producer = Some(producer);
+        Ok(())
+    }
+
     fn transact(
         &self,
         producer: &BaseProducer<Deliveries>,
