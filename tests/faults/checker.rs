@@ -97,7 +97,11 @@ pub fn compare(undisturbed: &Observed, run: &Observed) -> Vec<Finding> {
     for call in undisturbed.ledger.keys() {
         let status = run.ledger.get(call).map_or("unknown", String::as_str);
         if status != "complete" {
-            findings.add(Kind::Incomplete, "the ledger", format!("{call} is {status}"));
+            findings.add(
+                Kind::Incomplete,
+                "the ledger",
+                format!("{call} is {status}"),
+            );
         }
     }
     for (call, expected) in &undisturbed.screens {
@@ -131,7 +135,10 @@ impl Findings {
                     self.add(Kind::CrossTalk, topic, what);
                 }
                 Some(wanted) if wanted.content != event.content => {
-                    let what = format!("{}\n    was {}\n    is  {}", event.id, wanted.content, event.content);
+                    let what = format!(
+                        "{}\n    was {}\n    is  {}",
+                        event.id, wanted.content, event.content
+                    );
                     self.add(Kind::Changed, topic, what);
                 }
                 _ => {}
@@ -173,7 +180,9 @@ impl Findings {
         let common = |list: &[&str], other: &[&str]| -> Vec<String> {
             let other: BTreeSet<&str> = other.iter().copied().collect();
             let mut had = BTreeSet::new();
-            let first = list.iter().filter(|id| other.contains(*id) && had.insert(**id));
+            let first = list
+                .iter()
+                .filter(|id| other.contains(*id) && had.insert(**id));
             first.map(|id| (*id).to_owned()).collect()
         };
         let (wanted, got) = (common(wanted, got), common(got, wanted));
@@ -219,7 +228,11 @@ impl Findings {
     fn screen(&mut self, call: &str, expected: &[Shown], shown: &[Shown]) {
         let place = format!("the softphone of {call}");
         for tip in shown.iter().filter(|tip| tip.call != call) {
-            self.add(Kind::CrossTalk, &place, format!("{} of {}", tip.id, tip.call));
+            self.add(
+                Kind::CrossTalk,
+                &place,
+                format!("{} of {}", tip.id, tip.call),
+            );
         }
         let count = |tips: &[Shown]| counts(tips.iter().map(|tip| tip.id.clone()));
         self.amounts(&place, &count(expected), &count(shown), false);
@@ -238,7 +251,10 @@ fn counts(all: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
 }
 
 fn by_id(events: &[Seen]) -> HashMap<&str, &Seen> {
-    events.iter().map(|event| (event.id.as_str(), event)).collect()
+    events
+        .iter()
+        .map(|event| (event.id.as_str(), event))
+        .collect()
 }
 
 /// Event ids of each call, in order.
@@ -290,7 +306,9 @@ mod tests {
             ]),
             letters: vec![letter("insights"), letter("reporting")],
             rows: BTreeMap::from([("tips".into(), vec!["row 1".into(), "row 2".into()])]),
-            ledger: ["call-a", "call-b"].map(|c| (c.into(), "complete".into())).into(),
+            ledger: ["call-a", "call-b"]
+                .map(|c| (c.into(), "complete".into()))
+                .into(),
             screens: screens.into(),
         }
     }
@@ -319,8 +337,17 @@ mod tests {
 
     #[test]
     fn planted_losses_are_found_everywhere() {
-        for name in ["calls.transcript", "calls.insights", "coaching.tips", "coaching.feedback"] {
-            assert_eq!(kinds(|run| drop(topic(run, name).pop())), [Kind::Lost], "{name}");
+        for name in [
+            "calls.transcript",
+            "calls.insights",
+            "coaching.tips",
+            "coaching.feedback",
+        ] {
+            assert_eq!(
+                kinds(|run| drop(topic(run, name).pop())),
+                [Kind::Lost],
+                "{name}"
+            );
             let all_gone = kinds(|run| drop(run.topics.remove(name)));
             assert_eq!(all_gone, [Kind::Lost], "{name}");
         }
@@ -329,7 +356,10 @@ mod tests {
         let row = kinds(|run| drop(run.rows.get_mut("tips").unwrap().pop()));
         assert_eq!(row, [Kind::Lost]);
         assert_eq!(kinds(|run| drop(screen(run, "call-a").pop())), [Kind::Lost]);
-        assert_eq!(kinds(|run| drop(run.screens.remove("call-b"))), [Kind::Lost]);
+        assert_eq!(
+            kinds(|run| drop(run.screens.remove("call-b"))),
+            [Kind::Lost]
+        );
     }
 
     #[test]
@@ -368,9 +398,16 @@ mod tests {
     #[test]
     fn planted_reorderings_are_found() {
         for name in ["calls.transcript", "calls.insights"] {
-            assert_eq!(kinds(|run| topic(run, name).swap(1, 2)), [Kind::Order], "{name}");
+            assert_eq!(
+                kinds(|run| topic(run, name).swap(1, 2)),
+                [Kind::Order],
+                "{name}"
+            );
         }
-        assert_eq!(kinds(|run| topic(run, "coaching.tips").swap(0, 1)), [Kind::Order]);
+        assert_eq!(
+            kinds(|run| topic(run, "coaching.tips").swap(0, 1)),
+            [Kind::Order]
+        );
         assert_eq!(kinds(|run| screen(run, "call-a").swap(0, 1)), [Kind::Order]);
         // Another order of different calls is none: they lie on partitions of their own.
         assert_eq!(kinds(|run| topic(run, "calls.insights").swap(2, 3)), []);

@@ -34,12 +34,9 @@ impl Journal {
         }
     }
 
-    /// The same lines, with times from now on.
-    pub fn anew(self) -> Self {
-        Self {
-            began: Instant::now(),
-            ..self
-        }
+    /// The same lines, with times from then on.
+    pub fn anew(self, began: Instant) -> Self {
+        Self { began, ..self }
     }
 
     pub fn note(&self, what: &str) {
@@ -226,7 +223,11 @@ impl Crew {
     /// Ends all processes in good order, and gives their logs.
     pub async fn stop(self) -> Vec<(String, String)> {
         let extras = lock(&self.extras).clone();
-        let members: Vec<_> = self.members.iter().map(|(_, member)| member.clone()).collect();
+        let members: Vec<_> = self
+            .members
+            .iter()
+            .map(|(_, member)| member.clone())
+            .collect();
         let all: Vec<_> = members.into_iter().chain(extras).collect();
         for member in &all {
             let mut member = lock(member);
@@ -246,7 +247,10 @@ impl Crew {
         all.iter()
             .map(|member| {
                 let member = lock(member);
-                (member.name.clone(), member.logs.join("\n=== started again ===\n"))
+                (
+                    member.name.clone(),
+                    member.logs.join("\n=== started again ===\n"),
+                )
             })
             .collect()
     }
@@ -257,8 +261,14 @@ impl Member {
         let telemetry = free_port();
         let listen = format!("127.0.0.1:{telemetry}");
         environment.push(pair("SALES_COACH__TELEMETRY__LISTEN", &listen));
-        environment.push(pair("SALES_COACH__RUNNER__SESSION_TIMEOUT_MS", DEAD_AFTER_MS));
-        environment.push(pair("SALES_COACH__RUNNER__TRANSACTION_TIMEOUT_MS", DEAD_AFTER_MS));
+        environment.push(pair(
+            "SALES_COACH__RUNNER__SESSION_TIMEOUT_MS",
+            DEAD_AFTER_MS,
+        ));
+        environment.push(pair(
+            "SALES_COACH__RUNNER__TRANSACTION_TIMEOUT_MS",
+            DEAD_AFTER_MS,
+        ));
         Self {
             name: name.to_owned(),
             stages,

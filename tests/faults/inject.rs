@@ -130,7 +130,9 @@ async fn coordinator(scene: &Scene, slot: Slot) -> usize {
     let consumer: BaseConsumer = scene.kafka.client(&[]).create().unwrap();
     let asking = tokio::task::spawn_blocking(move || {
         let topic = "__transaction_state";
-        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(20)).unwrap();
+        let metadata = consumer
+            .fetch_metadata(Some(topic), Duration::from_secs(20))
+            .unwrap();
         let partitions = metadata.topics()[0].partitions();
         let place = java_hash(&id).unsigned_abs() as usize % partitions.len();
         let partition = partitions.iter().find(|p| p.id() as usize == place);
@@ -142,7 +144,9 @@ async fn coordinator(scene: &Scene, slot: Slot) -> usize {
 /// What Java's `String.hashCode` gives.
 fn java_hash(text: &str) -> i32 {
     let units = text.encode_utf16();
-    units.fold(0, |hash: i32, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)))
+    units.fold(0, |hash: i32, unit| {
+        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
+    })
 }
 
 #[cfg(test)]
@@ -166,7 +170,14 @@ mod tests {
             instance: 0,
         };
         assert!(affected(&Fault::Kill(slot)).is_empty());
-        let cut = Fault::CutBrokers(Slot { stage: "coaching", ..slot }, Cut::Up, Duration::ZERO);
+        let cut = Fault::CutBrokers(
+            Slot {
+                stage: "coaching",
+                ..slot
+            },
+            Cut::Up,
+            Duration::ZERO,
+        );
         assert_eq!(affected(&cut), ["coaching"]);
     }
 }

@@ -49,7 +49,8 @@ async fn many_runs() {
         if text.is_empty() {
             return otherwise;
         }
-        text.parse().unwrap_or_else(|_| panic!("{name}={text}: a number is needed"))
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text}: a number is needed"))
     };
     let table = runs(Size::WHOLE, number("SEED", 1), number("RUNS", 5)).await;
     assert_eq!(table.failed(), [0_u64; 0], "see the timelines above");
@@ -81,18 +82,25 @@ async fn run(stand: &Stand, seed: u64, size: Size, sentences: &[Sentence], table
     let played = disturbed(stand, &keys, &records, &timeline).await;
     findings.extend(compare(&reference, &played.observed));
     let of_load = [
-        ("poison record", load.count(|what| matches!(what, What::Poison(_)))),
-        ("duplicated input", load.count(|what| matches!(what, What::Again(_)))),
+        (
+            "poison record",
+            load.count(|what| matches!(what, What::Poison(_))),
+        ),
+        (
+            "duplicated input",
+            load.count(|what| matches!(what, What::Again(_))),
+        ),
     ];
     table.add(seed, &played.recovered, &of_load, &findings);
     println!("seed {seed}: {} findings", findings.len());
-    if !findings.is_empty() {
-        let kept = keep(seed, &timeline, &played, &findings);
-        println!("the timeline, and what each process logged: {}", kept.display());
-        println!("the same again: make faults RUNS=1 SEED={seed}");
-    }
-    if !findings.is_empty() || std::env::var_os("FAULTS_VERBOSE").is_some() {
+    if !findings.is_empty() || std::env::var_os("KEEP").is_some() {
+        let kept = keep(stand, seed, &timeline, &played, &findings);
         println!("{}", told(&timeline, &played, &findings));
+        println!(
+            "the timeline, and what each process logged: {}",
+            kept.display()
+        );
+        println!("the same again: make faults RUNS=1 SEED={seed}");
     }
 }
 
@@ -100,7 +108,10 @@ async fn run(stand: &Stand, seed: u64, size: Size, sentences: &[Sentence], table
 /// utterance once on the transcript and one insight for each. A reference that lacks something
 /// would find no fault with a run that lacks the same.
 fn expected(load: &Load, reference: &Observed) -> Vec<Finding> {
-    let mut wanted = [("calls.transcript", BTreeSet::new()), ("calls.insights", BTreeSet::new())];
+    let mut wanted = [
+        ("calls.transcript", BTreeSet::new()),
+        ("calls.insights", BTreeSet::new()),
+    ];
     for call in 0..load.size.calls {
         for place in 0..=load.size.utterances + 1 {
             let said = event_id(&call_id(load.seed, call), place);
@@ -128,13 +139,20 @@ fn expected(load: &Load, reference: &Observed) -> Vec<Finding> {
     for topic in output {
         let mut had = BTreeSet::new();
         let events = reference.topics.get(topic).into_iter().flatten();
-        findings.extend(events.filter(|event| !had.insert(&event.id)).map(|event| Finding {
-            kind: Kind::Twice,
-            place: format!("{topic} of the undisturbed run"),
-            what: event.id.clone(),
-        }));
+        findings.extend(
+            events
+                .filter(|event| !had.insert(&event.id))
+                .map(|event| Finding {
+                    kind: Kind::Twice,
+                    place: format!("{topic} of the undisturbed run"),
+                    what: event.id.clone(),
+                }),
+        );
     }
-    let open = reference.ledger.iter().filter(|(_, status)| *status != "complete");
+    let open = reference
+        .ledger
+        .iter()
+        .filter(|(_, status)| *status != "complete");
     findings.extend(open.map(|(call, status)| Finding {
         kind: Kind::Incomplete,
         place: "the ledger of the undisturbed run".to_owned(),
@@ -146,7 +164,10 @@ fn expected(load: &Load, reference: &Observed) -> Vec<Finding> {
 fn told(timeline: &Timeline, played: &Played, findings: &[Finding]) -> String {
     let drawn: Vec<String> = timeline.0.iter().map(ToString::to_string).collect();
     let recovered = played.recovered.iter().map(|one| match one.after {
-        Some(after) => format!("{:6.1} s  {}", after.as_secs_f64(), one.fault),
+        Some(after) => {
+            let seconds = after.as_secs_f64();
+            format!("{seconds:6.1} s  {} ({})", one.fault, one.slowest)
+        }
         None => format!("       -  {}", one.fault),
     });
     let recovered: Vec<String> = recovered.collect();
@@ -161,8 +182,14 @@ fn told(timeline: &Timeline, played: &Played, findings: &[Finding]) -> String {
     )
 }
 
-/// Keeps what tells about a run that failed.
-fn keep(seed: u64, timeline: &Timeline, played: &Played, findings: &[Finding]) -> PathBuf {
+/// Keeps what tells about a run: one that failed, or any when the variable `KEEP` is set.
+fn keep(
+    stand: &Stand,
+    seed: u64,
+    timeline: &Timeline,
+    played: &Played,
+    findings: &[Finding],
+) -> PathBuf {
     let folder = std::env::temp_dir().join(harness::unique(&format!("sales-coach-faults-{seed}")));
     std::fs::create_dir_all(&folder).unwrap();
     let all: Vec<String> = findings.iter().map(ToString::to_string).collect();
@@ -171,6 +198,10 @@ fn keep(seed: u64, timeline: &Timeline, played: &Played, findings: &[Finding]) -
     std::fs::write(folder.join("findings.txt"), all.join("\n")).unwrap();
     for (name, log) in &played.logs {
         std::fs::write(folder.join(format!("{name}.log")), log).unwrap();
+    }
+    for broker in 1..=stand::BROKERS {
+        let log = stand.kafka.folder().join(format!("broker-{broker}/log"));
+        std::fs::copy(log, folder.join(format!("broker {broker}.log"))).unwrap();
     }
     folder
 }

@@ -95,13 +95,16 @@ pub async fn letters(scene: &Scene) -> Vec<Letter> {
 
 fn read_letters(scene: &Scene, dead: &[String]) -> Vec<Letter> {
     let group = harness::unique("letters");
-    let config = scene.kafka.consumer(&group, &[("enable.partition.eof", "true")]);
+    let config = scene
+        .kafka
+        .consumer(&group, &[("enable.partition.eof", "true")]);
     let consumer: BaseConsumer = config.create().unwrap();
     let mut letters = Vec::new();
     for topic in dead {
         let mut all = TopicPartitionList::new();
         for partition in 0..PARTITIONS {
-            all.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+            all.add_partition_offset(topic, partition, Offset::Beginning)
+                .unwrap();
         }
         consumer.assign(&all).unwrap();
         let (mut ended, deadline) = (HashSet::new(), Instant::now() + WITHIN);
@@ -133,7 +136,11 @@ fn letter(record: &impl Message) -> Letter {
     let key = String::from_utf8_lossy(record.key().unwrap_or_default()).into_owned();
     Letter {
         stage: header("dead.stage"),
-        content: format!("{}, {key}: {:02x?}", header("dead.reason"), record.payload()),
+        content: format!(
+            "{}, {key}: {:02x?}",
+            header("dead.reason"),
+            record.payload()
+        ),
     }
 }
 
@@ -151,12 +158,19 @@ pub async fn rows(scene: &Scene) -> (BTreeMap<String, Vec<String>>, BTreeMap<Str
         };
         // Table names come from the database itself.
         let dump = format!("SELECT (to_jsonb(t) - {left_out})::text FROM \"{table}\" t ORDER BY 1");
-        let dumped = sqlx::query(sqlx::AssertSqlSafe(dump)).fetch_all(&pool).await;
+        let dumped = sqlx::query(sqlx::AssertSqlSafe(dump))
+            .fetch_all(&pool)
+            .await;
         let lines = dumped.unwrap().into_iter().map(|row| row.get(0)).collect();
         rows.insert(table, lines);
     }
-    let ledger = sqlx::query("SELECT call_id, status FROM call_ledger").fetch_all(&pool).await;
-    let ledger = ledger.unwrap().into_iter().map(|row| (row.get(0), row.get(1)));
+    let ledger = sqlx::query("SELECT call_id, status FROM call_ledger")
+        .fetch_all(&pool)
+        .await;
+    let ledger = ledger
+        .unwrap()
+        .into_iter()
+        .map(|row| (row.get(0), row.get(1)));
     let ledger = ledger.collect();
     pool.close().await;
     (rows, ledger)

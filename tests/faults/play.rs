@@ -24,11 +24,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const LOST_WITHIN: Duration = Duration::from_secs(8);
 
 /// One fault and how long it took to recover from it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Recovered {
     pub fault: Fault,
     /// None when there was nothing to do in the time.
     pub after: Option<Duration>,
+    /// What was slowest.
+    pub slowest: String,
 }
 
 /// A run that was played.
@@ -63,9 +65,8 @@ pub async fn disturbed(
     timeline: &Timeline,
 ) -> Played {
     let scene = stand.scene(keys).await;
-    let starting = Journal::begin();
-    let crew = Crew::of_two(stand, &scene, &starting).await;
-    let journal = starting.anew();
+    let journal = Journal::begin();
+    let crew = Crew::of_two(stand, &scene, &journal).await;
     play(stand, scene, crew, journal, records, timeline).await
 }
 
@@ -83,6 +84,7 @@ async fn play(
     let softphones = Softphones::open(&calls, &crew.gateways);
     let watch = Watch::begin(&scene).await;
     let began = Instant::now();
+    let journal = journal.anew(began);
     let strikes = async {
         let strikes = timeline.0.iter().map(|planned| {
             let (stand, scene, crew, journal) = (stand, &scene, &crew, &journal);
@@ -100,16 +102,27 @@ async fn play(
     let logs = crew.stop().await;
     let (screens, reconnections) = softphones.close();
     let mut recovered = Vec::new();
-    for Struck { fault, since, stages } in struck {
+    for Struck {
+        fault,
+        since,
+        stages,
+    } in struck
+    {
         for since in since {
-            let after = if stages.is_empty() {
+            let found = if stages.is_empty() {
                 let lost = reconnections.iter();
                 let lost = lost.filter(|one| (since..since + LOST_WITHIN).contains(&one.lost));
-                lost.map(|one| one.live - since).max()
+                let slowest = lost.map(|one| one.live - since).max();
+                slowest.map(|after| (after, "a softphone".to_owned()))
             } else {
                 tracks.recovery(&stages, since)
             };
-            recovered.push(Recovered { fault, after });
+            let (after, slowest) = found.unzip();
+            recovered.push(Recovered {
+                fault,
+                after,
+                slowest: slowest.unwrap_or_default(),
+            });
         }
     }
     let observed = observed(&scene, screens.into_iter().collect()).await;

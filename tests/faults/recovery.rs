@@ -20,7 +20,7 @@ use crate::stand::{PARTITIONS, Scene};
 
 /// How often the stages' offsets are asked for.
 const EVERY: Duration = Duration::from_millis(100);
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+const ANSWER_WITHIN: Duration = Duration::from_millis(1_500);
 /// What is watched: a stage and a topic that it reads.
 const WATCHED: [(&str, Topic); 3] = [
     ("insights", topics::CALLS_TRANSCRIPT),
@@ -114,10 +114,19 @@ impl Watch {
 pub struct Tracks(HashMap<(&'static str, i32), Track>);
 
 impl Tracks {
-    /// The slowest partition's recovery of these stages.
-    pub fn recovery(&self, stages: &[&str], since: Instant) -> Option<Duration> {
-        let tracks = self.0.iter().filter(|((stage, _), _)| stages.contains(stage));
-        tracks.filter_map(|(_, track)| track.recovery(since)).max()
+    /// The slowest partition's recovery of these stages, and which it is.
+    pub fn recovery(&self, stages: &[&str], since: Instant) -> Option<(Duration, String)> {
+        let tracks = self
+            .0
+            .iter()
+            .filter(|((stage, _), _)| stages.contains(stage));
+        let recovered = tracks.filter_map(|((stage, partition), track)| {
+            Some((
+                track.recovery(since)?,
+                format!("{stage}, partition {partition}"),
+            ))
+        });
+        recovered.max()
     }
 }
 
@@ -129,22 +138,25 @@ fn follow(
     stop: &AtomicBool,
 ) {
     let config = scene.kafka.consumer(&scene.kafka.group(stage), &[]);
-    let consumer: BaseConsumer = config.create().unwrap();
+    let mut consumer: BaseConsumer = config.create().unwrap();
     while !stop.load(Ordering::Relaxed) {
         let mut asked = TopicPartitionList::new();
         asked.add_partition_range(&scene.kafka.topic(topic), 0, PARTITIONS - 1);
-        // Brokers that are away are part of the run.
-        if let Ok(committed) = consumer.committed_offsets(asked, ANSWER_WITHIN) {
-            let now = Instant::now();
-            let mut tracks = tracks.lock().unwrap_or_else(PoisonError::into_inner);
-            for element in committed.elements() {
-                let offset = match element.offset() {
-                    Offset::Offset(offset) => offset,
-                    _ => 0,
-                };
-                let track = tracks.entry((stage, element.partition())).or_default();
-                track.committed.push((now, offset));
+        match consumer.committed_offsets(asked, ANSWER_WITHIN) {
+            Ok(committed) => {
+                let now = Instant::now();
+                let mut tracks = tracks.lock().unwrap_or_else(PoisonError::into_inner);
+                for element in committed.elements() {
+                    let offset = match element.offset() {
+                        Offset::Offset(offset) => offset,
+                        _ => 0,
+                    };
+                    let track = tracks.entry((stage, element.partition())).or_default();
+                    track.committed.push((now, offset));
+                }
             }
+            // Its broker is away. A client that is in no group does not look for another soon.
+            Err(_) => consumer = config.create().unwrap(),
         }
         std::thread::sleep(EVERY);
     }
@@ -157,7 +169,9 @@ mod tests {
     fn track(begun: Instant, committed: &[(u64, i64)], records: &[(u64, i64)]) -> Track {
         let at = |samples: &[(u64, i64)]| -> Samples {
             let samples = samples.iter();
-            samples.map(|(ms, offset)| (begun + Duration::from_millis(*ms), *offset)).collect()
+            samples
+                .map(|(ms, offset)| (begun + Duration::from_millis(*ms), *offset))
+                .collect()
         };
         Track {
             committed: at(committed),
@@ -184,7 +198,13 @@ mod tests {
     #[test]
     fn there_is_no_recovery_without_work_or_without_its_end() {
         let begun = Instant::now();
-        assert_eq!(track(begun, &[(100, 5), (200, 5)], &[(10, 4)]).recovery(begun), None);
-        assert_eq!(track(begun, &[(100, 5), (200, 5)], &[(10, 5)]).recovery(begun), None);
+        assert_eq!(
+            track(begun, &[(100, 5), (200, 5)], &[(10, 4)]).recovery(begun),
+            None
+        );
+        assert_eq!(
+            track(begun, &[(100, 5), (200, 5)], &[(10, 5)]).recovery(begun),
+            None
+        );
     }
 }

@@ -53,7 +53,10 @@ impl Softphones {
                 token: mint_token(TOKEN_SECRET, TENANT, &rep(call), HOUR).unwrap(),
                 gateways: gateways.to_vec(),
                 at: number,
-                client: reqwest::Client::builder().read_timeout(SILENT).build().unwrap(),
+                client: reqwest::Client::builder()
+                    .read_timeout(SILENT)
+                    .build()
+                    .unwrap(),
                 screen,
                 reconnections: Arc::clone(&phones.reconnections),
             };

@@ -153,8 +153,7 @@ impl Stand {
     /// What a process is told: where it finds brokers and database, over ways of its own when it
     /// has a slot.
     pub fn environment(&self, scene: &Scene, slot: Option<Slot>) -> Vec<(String, String)> {
-        let (mut bootstrap, mut database) =
-            (scene.kafka.bootstrap.clone(), scene.database.clone());
+        let (mut bootstrap, mut database) = (scene.kafka.bootstrap.clone(), scene.database.clone());
         if let Some(slot) = slot {
             bootstrap = self.ways[index(slot)].bootstrap();
             let straight = format!(":{}/", self.postgres.port());
@@ -166,7 +165,10 @@ impl Stand {
             ("SALES_COACH__KAFKA__PREFIX", scene.kafka.prefix.clone()),
             ("SALES_COACH__DATABASE__URL", database),
             ("SALES_COACH_MASTER_KEY", scene.master_key.clone()),
-            ("SALES_COACH__GATEWAY__TOKEN_SECRET", TOKEN_SECRET.to_owned()),
+            (
+                "SALES_COACH__GATEWAY__TOKEN_SECRET",
+                TOKEN_SECRET.to_owned(),
+            ),
             ("SALES_COACH__GATEWAY__HEARTBEAT", "2s".to_owned()),
             ("SALES_COACH__INSIGHTS__WORKERS", "1".to_owned()),
         ]
@@ -253,7 +255,10 @@ impl Scene {
     pub async fn clear(&self) {
         let wanted = topics::wanted(&self.kafka);
         let names: Vec<&str> = wanted.iter().map(|topic| topic.name.as_str()).collect();
-        let deleted = self.admin().delete_topics(&names, &AdminOptions::new()).await;
+        let deleted = self
+            .admin()
+            .delete_topics(&names, &AdminOptions::new())
+            .await;
         for topic in deleted.unwrap() {
             topic.unwrap();
         }

@@ -39,7 +39,12 @@ impl Table {
         if !findings.is_empty() {
             self.failed.push(seed);
         }
-        let of = |kind| findings.iter().filter(|finding| finding.kind == kind).count();
+        let of = |kind| {
+            findings
+                .iter()
+                .filter(|finding| finding.kind == kind)
+                .count()
+        };
         let (lost, twice) = (of(Kind::Lost), of(Kind::Twice));
         // Which of a run's faults it was cannot be told: each gets the blame.
         let mut struck: Vec<&'static str> = Vec::new();
@@ -76,15 +81,32 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} runs, {} failed: {:?}\n", self.runs, self.failed.len(), self.failed)?;
-        writeln!(f, "| fault | times | lost | twice | recovery p50 | p95 | max |")?;
+        writeln!(
+            f,
+            "{} runs, {} failed: {:?}\n",
+            self.runs,
+            self.failed.len(),
+            self.failed
+        )?;
+        writeln!(
+            f,
+            "| fault | times | lost | twice | recovery p50 | p95 | max |"
+        )?;
         writeln!(f, "|---|---:|---:|---:|---:|---:|---:|")?;
         for (name, row) in &self.rows {
             let (lost, twice) = (row.lost, row.twice);
             let quantiles = quantiles(&row.recovered);
-            writeln!(f, "| {name} | {} | {lost} | {twice} | {quantiles} |", row.times)?;
+            writeln!(
+                f,
+                "| {name} | {} | {lost} | {twice} | {quantiles} |",
+                row.times
+            )?;
         }
-        writeln!(f, "| **every fault but brokers'** | | | | {} |", quantiles(&self.stages))?;
+        writeln!(
+            f,
+            "| **every fault but brokers'** | | | | {} |",
+            quantiles(&self.stages)
+        )?;
         write!(f, "| **brokers** | | | | {} |", quantiles(&self.brokers))
     }
 }
@@ -96,7 +118,9 @@ fn quantiles(durations: &[Duration]) -> String {
     let at = |share: f64| {
         let index = (sorted.len().saturating_sub(1) as f64 * share).round() as usize;
         let found = sorted.get(index);
-        found.map_or("-".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()))
+        found.map_or("-".to_owned(), |time| {
+            format!("{:.1} s", time.as_secs_f64())
+        })
     };
     format!("{} | {} | {}", at(0.5), at(0.95), at(1.0))
 }
@@ -118,6 +142,7 @@ mod tests {
                 .map(|s| Recovered {
                     fault: Fault::Kill(slot),
                     after: Some(Duration::from_secs(*s)),
+                    slowest: String::new(),
                 })
                 .collect()
         };
@@ -131,7 +156,13 @@ mod tests {
         table.add(8, &recovered(&[9]), &[], &[lost]);
         let text = table.to_string();
         assert!(text.starts_with("2 runs, 1 failed: [8]"), "{text}");
-        assert!(text.contains("| stage killed | 4 | 1 | 0 | 3.0 s | 9.0 s | 9.0 s |"), "{text}");
-        assert!(text.contains("| poison | 5 | 0 | 0 | - | - | - |"), "{text}");
+        assert!(
+            text.contains("| stage killed | 4 | 1 | 0 | 3.0 s | 9.0 s | 9.0 s |"),
+            "{text}"
+        );
+        assert!(
+            text.contains("| poison | 5 | 0 | 0 | - | - | - |"),
+            "{text}"
+        );
     }
 }

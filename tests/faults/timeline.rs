@@ -210,7 +210,10 @@ fn of_process(rng: &mut StdRng, stage: &'static str, within: Duration) -> Fault 
     match rng.random_range(0..6) {
         0 | 1 => Fault::Kill(slot),
         2 => Fault::Terminate(slot),
-        3 => Fault::Freeze(slot, seconds(rng, 5.0, within.as_secs_f64().clamp(6.0, 45.0))),
+        3 => Fault::Freeze(
+            slot,
+            seconds(rng, 5.0, within.as_secs_f64().clamp(6.0, 45.0)),
+        ),
         4 => Fault::CutBrokers(slot, cut, seconds(rng, 4.0, 20.0)),
         _ => Fault::CutDatabase(slot, cut, seconds(rng, 4.0, 15.0)),
     }

@@ -30,7 +30,10 @@ impl Postgres {
 
     /// The port it listens on.
     pub fn port(&self) -> u16 {
-        let address = self.url().rsplit_once('@').map_or("", |(_, address)| address);
+        let address = self
+            .url()
+            .rsplit_once('@')
+            .map_or("", |(_, address)| address);
         let port = address.split([':', '/']).nth(1);
         match port.and_then(|port| port.parse().ok()) {
             Some(port) => port,
