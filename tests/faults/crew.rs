@@ -22,25 +22,28 @@ const DEAD_AFTER_MS: &str = "6000";
 /// What happened in a run, as it happened.
 #[derive(Clone)]
 pub struct Journal {
-    began: Instant,
+    began: Arc<Mutex<Instant>>,
     lines: Arc<Mutex<Vec<String>>>,
 }
 
 impl Journal {
     pub fn begin() -> Self {
         Self {
-            began: Instant::now(),
+            began: Arc::new(Mutex::new(Instant::now())),
             lines: Arc::default(),
         }
     }
 
-    /// The same lines, with times from then on.
-    pub fn anew(self, began: Instant) -> Self {
-        Self { began, ..self }
+    /// Tells times from `began` on.
+    pub fn restart(&self, began: Instant) {
+        *lock(&self.began) = began;
     }
 
     pub fn note(&self, what: &str) {
-        let line = format!("{:6.1} s  {what}", self.began.elapsed().as_secs_f64());
+        let line = format!(
+            "{:6.1} s  {what}",
+            lock(&self.began).elapsed().as_secs_f64()
+        );
         lock(&self.lines).push(line);
     }
 
@@ -69,7 +72,8 @@ pub struct Member {
 pub struct Crew {
     members: Arc<Vec<(Option<Slot>, Arc<Mutex<Member>>)>>,
     extras: Arc<Mutex<Vec<Arc<Mutex<Member>>>>>,
-    journal: Journal,
+    /// What happened to it.
+    pub journal: Journal,
     supervisor: Arc<JoinHandle<()>>,
     /// Where each gateway listens.
     pub gateways: Vec<String>,
@@ -77,19 +81,19 @@ pub struct Crew {
 
 impl Crew {
     /// Everything in one process, which nobody disturbs.
-    pub async fn of_one(stand: &Stand, scene: &Scene, journal: &Journal) -> Self {
+    pub async fn of_one(stand: &Stand, scene: &Scene) -> Self {
         let mut environment = stand.environment(scene, None);
         let gateway = format!("127.0.0.1:{}", free_port());
         environment.push(pair("SALES_COACH__GATEWAY__LISTEN", &gateway));
         environment.push(playbook(stand, 1));
         let stages = STAGES.map(str::to_owned).to_vec();
         let member = Member::new("undisturbed", stages, environment);
-        Self::start(vec![(None, member)], vec![gateway], journal).await
+        Self::start(vec![(None, member)], vec![gateway]).await
     }
 
     /// Two processes a stage. The first of each has a name that outlives a restart, the second has
     /// none.
-    pub async fn of_two(stand: &Stand, scene: &Scene, journal: &Journal) -> Self {
+    pub async fn of_two(stand: &Stand, scene: &Scene) -> Self {
         let (mut members, mut gateways) = (Vec::new(), Vec::new());
         for stage in STAGES {
             for instance in 0..INSTANCES {
@@ -108,14 +112,11 @@ impl Crew {
                 members.push((Some(slot), member));
             }
         }
-        Self::start(members, gateways, journal).await
+        Self::start(members, gateways).await
     }
 
-    async fn start(
-        members: Vec<(Option<Slot>, Member)>,
-        gateways: Vec<String>,
-        journal: &Journal,
-    ) -> Self {
+    async fn start(members: Vec<(Option<Slot>, Member)>, gateways: Vec<String>) -> Self {
+        let journal = Journal::begin();
         let members = members.into_iter();
         let members: Vec<_> = members
             .map(|(slot, member)| (slot, Arc::new(Mutex::new(member))))
@@ -135,7 +136,7 @@ impl Crew {
         let crew = Self {
             members,
             extras,
-            journal: journal.clone(),
+            journal,
             supervisor: Arc::new(supervisor),
             gateways,
         };

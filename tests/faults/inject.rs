@@ -9,14 +9,35 @@ use crate::crew::{Crew, Journal, name};
 use crate::stand::{BROKERS, Scene, Stand};
 use crate::timeline::{Cut, Fault, STAGES, Slot};
 
+/// By then a stage should be back.
+const BACK_WITHIN: Duration = Duration::from_secs(10);
+
 /// A fault that struck, and from when on recovery counts.
 #[derive(Clone, Debug)]
 pub struct Struck {
     pub fault: Fault,
     /// From when on, once for each broker that went away.
     pub since: Vec<Instant>,
+    /// From its beginning to its end.
+    pub span: (Instant, Instant),
     /// The stages that had to recover; none for softphones.
     pub stages: Vec<&'static str>,
+}
+
+impl Struck {
+    /// Whether this one may have delayed the recovery from another, between two times: it struck
+    /// what all stages need, or a stage of the other.
+    pub fn hampers(&self, other: &Self, from: Instant, to: Instant) -> bool {
+        let shared = self.fault.is_of_broker() || self.fault.is_of_database();
+        let same = self.stages.iter().any(|stage| other.stages.contains(stage));
+        // What it struck may have been just about to be back.
+        let until = self
+            .since
+            .iter()
+            .max()
+            .map_or(self.span.1, |since| *since + BACK_WITHIN);
+        (shared || same) && self.span.0 <= to && until >= from
+    }
 }
 
 /// Injects one fault and sees it to its end.
@@ -91,6 +112,7 @@ pub async fn strike(
     Struck {
         fault,
         since,
+        span: (struck, Instant::now()),
         stages: affected(&fault),
     }
 }
@@ -161,6 +183,26 @@ mod tests {
                 .bytes()
                 .fold(0_i32, |h, b| h.wrapping_mul(31).wrapping_add(i32::from(b)))
         });
+    }
+
+    #[test]
+    fn what_strikes_the_same_stage_or_what_all_need_hampers_a_recovery() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let slot = |stage| Slot { stage, instance: 0 };
+        let struck = |fault, from| Struck {
+            fault,
+            since: vec![at(from)],
+            span: (at(from), at(from + 1)),
+            stages: affected(&fault),
+        };
+        let one = struck(Fault::Kill(slot("insights")), 20);
+        let hampered = |fault, from| struck(fault, from).hampers(&one, at(20), at(25));
+        assert!(hampered(Fault::RestartDatabase, 22));
+        assert!(hampered(Fault::Terminate(slot("insights")), 11));
+        assert!(!hampered(Fault::Terminate(slot("insights")), 9));
+        assert!(!hampered(Fault::RestartDatabase, 26));
+        assert!(!hampered(Fault::Terminate(slot("coaching")), 22));
     }
 
     #[test]

@@ -12,8 +12,8 @@ use crate::checker::Observed;
 use crate::crew::{Crew, Journal};
 use crate::inject::{Struck, strike};
 use crate::observe;
-use crate::recovery::Watch;
-use crate::softphone::Softphones;
+use crate::recovery::{Tracks, Watch};
+use crate::softphone::{Reconnection, Softphones};
 use crate::stand::{Record, Scene, Stand, pool};
 use crate::timeline::{Fault, Timeline};
 
@@ -31,6 +31,8 @@ pub struct Recovered {
     pub after: Option<Duration>,
     /// What was slowest.
     pub slowest: String,
+    /// Whether nothing else was there that could delay it: only then is the time its own.
+    pub alone: bool,
 }
 
 /// A run that was played.
@@ -45,8 +47,7 @@ pub struct Played {
 /// Writes everything at once, through one process that nobody disturbs.
 pub async fn undisturbed(stand: &Stand, keys: &str, records: &[Record]) -> Played {
     let scene = stand.scene(keys).await;
-    let journal = Journal::begin();
-    let crew = Crew::of_one(stand, &scene, &journal).await;
+    let crew = Crew::of_one(stand, &scene).await;
     let at_once: Vec<Record> = records
         .iter()
         .map(|record| Record {
@@ -54,7 +55,7 @@ pub async fn undisturbed(stand: &Stand, keys: &str, records: &[Record]) -> Playe
             ..record.clone()
         })
         .collect();
-    play(stand, scene, crew, journal, &at_once, &Timeline::default()).await
+    play(stand, scene, crew, &at_once, &Timeline::default()).await
 }
 
 /// Writes in time, through two processes a stage, while faults strike.
@@ -65,16 +66,14 @@ pub async fn disturbed(
     timeline: &Timeline,
 ) -> Played {
     let scene = stand.scene(keys).await;
-    let journal = Journal::begin();
-    let crew = Crew::of_two(stand, &scene, &journal).await;
-    play(stand, scene, crew, journal, records, timeline).await
+    let crew = Crew::of_two(stand, &scene).await;
+    play(stand, scene, crew, records, timeline).await
 }
 
 async fn play(
     stand: &Stand,
     scene: Scene,
     crew: Crew,
-    journal: Journal,
     records: &[Record],
     timeline: &Timeline,
 ) -> Played {
@@ -84,7 +83,8 @@ async fn play(
     let softphones = Softphones::open(&calls, &crew.gateways);
     let watch = Watch::begin(&scene).await;
     let began = Instant::now();
-    let journal = journal.anew(began);
+    let journal = crew.journal.clone();
+    journal.restart(began);
     let strikes = async {
         let strikes = timeline.0.iter().map(|planned| {
             let (stand, scene, crew, journal) = (stand, &scene, &crew, &journal);
@@ -101,30 +101,7 @@ async fn play(
     let tracks = watch.end();
     let logs = crew.stop().await;
     let (screens, reconnections) = softphones.close();
-    let mut recovered = Vec::new();
-    for Struck {
-        fault,
-        since,
-        stages,
-    } in struck
-    {
-        for since in since {
-            let found = if stages.is_empty() {
-                let lost = reconnections.iter();
-                let lost = lost.filter(|one| (since..since + LOST_WITHIN).contains(&one.lost));
-                let slowest = lost.map(|one| one.live - since).max();
-                slowest.map(|after| (after, "a softphone".to_owned()))
-            } else {
-                tracks.recovery(&stages, since)
-            };
-            let (after, slowest) = found.unzip();
-            recovered.push(Recovered {
-                fault,
-                after,
-                slowest: slowest.unwrap_or_default(),
-            });
-        }
-    }
+    let recovered = recoveries(&struck, &tracks, &reconnections);
     let observed = observed(&scene, screens.into_iter().collect()).await;
     scene.clear().await;
     Played {
@@ -133,6 +110,39 @@ async fn play(
         journal,
         logs,
     }
+}
+
+/// How long each fault's stages took, or the softphones that it cut off.
+fn recoveries(
+    struck: &[Struck],
+    tracks: &Tracks,
+    reconnections: &[Reconnection],
+) -> Vec<Recovered> {
+    let mut recovered = Vec::new();
+    for (index, one) in struck.iter().enumerate() {
+        for since in one.since.iter().copied() {
+            let found = if one.stages.is_empty() {
+                let lost = reconnections.iter();
+                let lost = lost.filter(|one| (since..since + LOST_WITHIN).contains(&one.lost));
+                let slowest = lost.map(|one| one.live - since).max();
+                slowest.map(|after| (after, "a softphone".to_owned()))
+            } else {
+                tracks.recovery(&one.stages, since)
+            };
+            let (after, slowest) = found.unzip();
+            let until = since + after.unwrap_or_default();
+            let mut others = struck.iter().enumerate();
+            let hampered =
+                others.any(|(other, fault)| other != index && fault.hampers(one, since, until));
+            recovered.push(Recovered {
+                fault: one.fault,
+                after,
+                slowest: slowest.unwrap_or_default(),
+                alone: !hampered,
+            });
+        }
+    }
+    recovered
 }
 
 async fn observed(

@@ -1,5 +1,5 @@
-//! The table over all runs: fault, how often, what was lost and what came twice, how fast the chain
-//! was back.
+//! The table over all runs: fault, how often, what was lost and what came twice, and how fast the
+//! chain was back when no other fault struck before it was.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -51,14 +51,17 @@ impl Table {
         for one in recovered {
             let row = self.rows.entry(one.fault.name()).or_default();
             row.times += 1;
-            row.recovered.extend(one.after);
+            struck.push(one.fault.name());
+            let Some(after) = one.after.filter(|_| one.alone) else {
+                continue;
+            };
+            row.recovered.push(after);
             let of_kind = if one.fault.is_of_broker() {
                 &mut self.brokers
             } else {
                 &mut self.stages
             };
-            of_kind.extend(one.after);
-            struck.push(one.fault.name());
+            of_kind.push(after);
         }
         for (name, times) in of_load {
             self.rows.entry(name).or_default().times += times;
@@ -90,24 +93,24 @@ impl fmt::Display for Table {
         )?;
         writeln!(
             f,
-            "| fault | times | lost | twice | recovery p50 | p95 | max |"
+            "| fault | times | lost | twice | alone | recovery p50 | p95 | max |"
         )?;
-        writeln!(f, "|---|---:|---:|---:|---:|---:|---:|")?;
+        writeln!(f, "|---|---:|---:|---:|---:|---:|---:|---:|")?;
         for (name, row) in &self.rows {
-            let (lost, twice) = (row.lost, row.twice);
+            let (lost, twice, alone) = (row.lost, row.twice, row.recovered.len());
             let quantiles = quantiles(&row.recovered);
             writeln!(
                 f,
-                "| {name} | {} | {lost} | {twice} | {quantiles} |",
+                "| {name} | {} | {lost} | {twice} | {alone} | {quantiles} |",
                 row.times
             )?;
         }
         writeln!(
             f,
-            "| **every fault but brokers'** | | | | {} |",
+            "| **every fault but brokers'** | | | | | {} |",
             quantiles(&self.stages)
         )?;
-        write!(f, "| **brokers** | | | | {} |", quantiles(&self.brokers))
+        write!(f, "| **brokers** | | | | | {} |", quantiles(&self.brokers))
     }
 }
 
@@ -143,6 +146,7 @@ mod tests {
                     fault: Fault::Kill(slot),
                     after: Some(Duration::from_secs(*s)),
                     slowest: String::new(),
+                    alone: true,
                 })
                 .collect()
         };
@@ -157,11 +161,11 @@ mod tests {
         let text = table.to_string();
         assert!(text.starts_with("2 runs, 1 failed: [8]"), "{text}");
         assert!(
-            text.contains("| stage killed | 4 | 1 | 0 | 3.0 s | 9.0 s | 9.0 s |"),
+            text.contains("| stage killed | 4 | 1 | 0 | 4 | 3.0 s | 9.0 s | 9.0 s |"),
             "{text}"
         );
         assert!(
-            text.contains("| poison | 5 | 0 | 0 | - | - | - |"),
+            text.contains("| poison | 5 | 0 | 0 | 0 | - | - | - |"),
             "{text}"
         );
     }

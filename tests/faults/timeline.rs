@@ -102,6 +102,14 @@ impl Fault {
         )
     }
 
+    /// Whether it is the database itself that is struck.
+    pub fn is_of_database(&self) -> bool {
+        matches!(
+            self,
+            Self::KillDatabase(_) | Self::RestartDatabase | Self::SlowDatabase(..)
+        )
+    }
+
     fn slot(&self) -> Option<Slot> {
         match self {
             Self::Kill(slot)
