@@ -67,10 +67,13 @@ pub struct Member {
     logs: Vec<String>,
 }
 
+/// A process's place in the crew, and the process that is there now.
+type Seat = (Option<Slot>, Arc<Mutex<Member>>);
+
 /// All processes of a run.
 #[derive(Clone)]
 pub struct Crew {
-    members: Arc<Vec<(Option<Slot>, Arc<Mutex<Member>>)>>,
+    members: Arc<Vec<Seat>>,
     extras: Arc<Mutex<Vec<Arc<Mutex<Member>>>>>,
     /// What happened to it.
     pub journal: Journal,

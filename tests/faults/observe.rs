@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pipeline::reader::From;
+use pipeline::reader::{From, Replayed};
 use pipeline::{Decoder, ReadError, Reader};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -35,7 +35,13 @@ pub async fn topics(scene: &Scene) -> BTreeMap<&'static str, Vec<Seen>> {
     let mut all = BTreeMap::new();
     for topic in TOPICS {
         let (decoder, only) = (Decoder::new(Arc::clone(&codec), None), [topic]);
-        let opened = Reader::open(&scene.kafka, decoder, &only, From::Beginning);
+        let opened = Reader::open(
+            &scene.kafka,
+            decoder,
+            &only,
+            From::Beginning,
+            Replayed::Read,
+        );
         let mut reader = opened.await.unwrap();
         let events: &mut Vec<Seen> = all.entry(topic.name).or_default();
         let read = async {

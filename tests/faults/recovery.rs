@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pipeline::reader::From;
+use pipeline::reader::{From, Replayed};
 use pipeline::{Decoder, ReadError, Reader};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -70,7 +70,13 @@ impl Watch {
         });
         let decoder = Decoder::new(Arc::new(Codec::new().unwrap()), None);
         let inputs = [topics::CALLS_TRANSCRIPT, topics::CALLS_INSIGHTS];
-        let opened = Reader::open(&scene.kafka, decoder, &inputs, From::Beginning);
+        let opened = Reader::open(
+            &scene.kafka,
+            decoder,
+            &inputs,
+            From::Beginning,
+            Replayed::Read,
+        );
         let mut reader = opened.await.unwrap();
         let (kafka, noted) = (scene.kafka.clone(), Arc::clone(&tracks));
         let reading = tokio::spawn(async move {

@@ -229,7 +229,7 @@ fn of_process(rng: &mut StdRng, stage: &'static str, within: Duration) -> Fault 
 
 fn of_brokers(rng: &mut StdRng) -> Fault {
     let slot = Slot {
-        stage: *["insights", "coaching"].choose(rng).unwrap_or(&STAGES[0]),
+        stage: ["insights", "coaching"].choose(rng).unwrap_or(&STAGES[0]),
         instance: rng.random_range(0..INSTANCES),
     };
     match rng.random_range(0..3) {
