@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaErrorCode;
 use schemas::Head;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,9 @@ use crate::kafka::Quiet;
 
 /// How long a single question to the brokers may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+/// How long a partition may be without a leader, and when it is asked again.
+const LEADERS_WITHIN: Duration = Duration::from_secs(30);
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Which records; nothing set: all there are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,13 +130,34 @@ pub async fn spans(
     let prefix = kafka.prefix.clone();
     let asking = tokio::task::spawn_blocking(move || {
         let mut spans = Spans::new();
+        let patience = Instant::now() + LEADERS_WITHIN;
         for topic in &topics {
             let name = topic.strip_prefix(&prefix).unwrap_or(topic);
-            spans.extend(of_topic(&consumer, topic, name, &selection)?);
+            let found = loop {
+                match of_topic(&consumer, topic, name, &selection) {
+                    Err(ReplayError::Kafka(error))
+                        if moves(&error) && Instant::now() < patience =>
+                    {
+                        std::thread::sleep(ASK_AGAIN);
+                    }
+                    found => break found?,
+                }
+            };
+            spans.extend(found);
         }
         Ok(spans)
     });
     asking.await.map_err(|_| KafkaError::Canceled)?
+}
+
+/// Whether a partition is between two leaders, as after it was made and while brokers restart.
+fn moves(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    let code = error.rdkafka_error_code();
+    matches!(
+        code,
+        Some(Code::NotLeaderForPartition | Code::LeaderNotAvailable)
+    )
 }
 
 fn of_topic(
