@@ -2,10 +2,11 @@
 
 use futures::future::{BoxFuture, FutureExt};
 use pipeline::config::{Config, ConfigSection, Section};
-use pipeline::{Deps, Kafka, Sink, Stage, runner, sink};
+use pipeline::{Deps, Kafka, OpenSink, Stage, runner, sink};
 use tokio_util::sync::CancellationToken;
 
 use crate::coaching::Coaching;
+use crate::crm;
 use crate::gateway::{self, Gateway};
 use crate::insights::Insights;
 use crate::reporting::Reporting;
@@ -43,6 +44,11 @@ pub const STAGES: &[Entry] = &[
     stage::<Coaching>(),
     sink::<Reporting>(),
     Entry {
+        name: crm::Settings::NAME,
+        section: ConfigSection::of::<crm::Settings>(),
+        run: |process| crm::run(process).boxed(),
+    },
+    Entry {
         name: gateway::Settings::NAME,
         section: ConfigSection::of::<gateway::Settings>(),
         run: gateway,
@@ -72,7 +78,7 @@ const fn stage<S: Stage>() -> Entry {
     }
 }
 
-const fn sink<S: Sink>() -> Entry {
+const fn sink<S: OpenSink>() -> Entry {
     Entry {
         name: S::NAME,
         section: ConfigSection::of_sink::<S>(),

@@ -3,12 +3,12 @@
 mod batch;
 mod stretches;
 mod summary;
-mod table;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 
 use pipeline::database::{self, DatabaseError, Dialect};
-use pipeline::{Deps, Envelope, Sink, StageError};
+use pipeline::{Deps, Envelope, OpenSink, Sink, StageError};
 use schemas::{AnyEvent, Topic, topics};
 use serde::{Deserialize, Serialize};
 use sqlx::{Any, AnyConnection, AnyPool, Connection, Row, Transaction};
@@ -44,15 +44,18 @@ pub struct Reporting {
 impl Sink for Reporting {
     const NAME: &'static str = "reporting";
     const TOPICS: &'static [Topic] = topics::ALL;
-    type Settings = Settings;
-
-    async fn open(settings: Settings, deps: &Deps) -> anyhow::Result<Self> {
-        Ok(Self::connect(settings, deps.database.clone()).await?)
-    }
 
     async fn write(&self, batch: &[Envelope<AnyEvent>]) -> Result<(), StageError> {
         let batch = Batch::of(batch);
         self.write_batch(batch).await.map_err(database::stage_error)
+    }
+}
+
+impl OpenSink for Reporting {
+    type Settings = Settings;
+
+    async fn open(settings: Settings, deps: &Deps) -> anyhow::Result<Self> {
+        Ok(Self::connect(settings, deps.database.clone()).await?)
     }
 }
 

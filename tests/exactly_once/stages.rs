@@ -134,11 +134,6 @@ impl Keeper {
 impl Sink for Keeper {
     const NAME: &'static str = "keeper";
     const TOPICS: &'static [Topic] = &[topics::CALLS_TRANSCRIPT, topics::CALLS_INSIGHTS];
-    type Settings = ();
-
-    async fn open((): (), _: &Deps) -> anyhow::Result<Self> {
-        Ok(Self::default())
-    }
 
     async fn write(&self, batch: &[Envelope<AnyEvent>]) -> Result<(), StageError> {
         for envelope in batch {
