@@ -17,6 +17,9 @@ use super::connection::{self, Delivered, Fate, Job, Lane, ms};
 use super::desk::Desk;
 use super::fact::{self, Fact};
 
+/// The least that a parked note waits.
+const MOMENT: Duration = Duration::from_millis(10);
+
 /// The sink that writes the notes that are asked for.
 pub struct Writer(pub(super) Arc<Desk>);
 
@@ -312,6 +315,3 @@ async fn park<T: Item>(
     let sent = desk.out.send(&event, &asked.envelope.trace).await;
     sent.map(|_| ()).map_err(StageError::fatal)
 }
-
-/// The least that a parked note waits.
-const MOMENT: Duration = Duration::from_millis(10);
