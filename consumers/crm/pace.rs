@@ -63,6 +63,13 @@ impl Pace {
         Err(back.map_or(limit.interval, |back| back.saturating_duration_since(now)))
     }
 
+    /// An answer came: the CRM may have counted the call as late as now.
+    pub fn answered(&self, now: Instant) {
+        if let Some(last) = self.lock().made.back_mut() {
+            *last = now;
+        }
+    }
+
     /// What an answer's headers told: the limit, and how many calls are left of it.
     pub fn told(&self, now: Instant, limit: Limit, left: usize) {
         let mut bucket = self.lock();
@@ -138,6 +145,16 @@ mod tests {
         assert_eq!(pace.take(now), Ok(()));
         assert_eq!(pace.take(now), Err(LIMIT.interval));
         assert_eq!(pace.take(now + LIMIT.interval), Ok(()));
+    }
+
+    #[test]
+    fn a_call_comes_back_an_interval_after_its_answer_not_after_it_was_sent() {
+        let (pace, sent) = (Pace::new(Some(Limit { calls: 1, ..LIMIT })), Instant::now());
+        let took = Duration::from_millis(300);
+        assert_eq!(pace.take(sent), Ok(()));
+        pace.answered(sent + took);
+        assert_eq!(pace.take(sent + LIMIT.interval), Err(took));
+        assert_eq!(pace.take(sent + LIMIT.interval + took), Ok(()));
     }
 
     #[test]

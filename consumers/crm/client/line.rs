@@ -122,7 +122,9 @@ impl Line {
                 after: None,
             }
         };
-        let answer = request.send().await.map_err(lost)?;
+        let answer = request.send().await;
+        self.pace.answered(Instant::now());
+        let answer = answer.map_err(lost)?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         let bytes = answer.bytes().await.map_err(lost)?;
         count(status.as_str());
