@@ -127,18 +127,19 @@ fn is_phone(
     }
 }
 
-/// One, two, three, four and so on.
+/// One, two, three, four; ten, twenty, thirty, forty; sizes.
 fn counting(pieces: &[Piece]) -> bool {
-    let numbers: Option<Vec<u64>> = pieces
+    let numbers: Option<Vec<i64>> = pieces
         .iter()
         .map(|piece| piece.digits.parse().ok())
         .collect();
-    let Some(numbers) = numbers else { return false };
-    numbers.len() > 3
-        && numbers
-            .windows(3)
-            .all(|three| three[1].wrapping_sub(three[0]) == three[2].wrapping_sub(three[1]))
-        && numbers[0] != numbers[1]
+    let steps: Vec<i64> = match numbers {
+        Some(numbers) => numbers.windows(2).map(|two| two[1] - two[0]).collect(),
+        None => return false,
+    };
+    steps.len() > 2
+        && matches!(steps[0].abs(), 1 | 2 | 5 | 10)
+        && steps.iter().all(|step| *step == steps[0])
 }
 
 /// Whether a point or comma makes it a number with decimals: 1234567.50.

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod command;
+mod killed;
 mod limits;
 mod once;
 mod pace;

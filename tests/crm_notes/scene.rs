@@ -9,7 +9,7 @@ use consumers::crm::{self, Settings, client};
 use consumers::registry::Process;
 use crm_servers::hubspot::{self, HubSpot, Property};
 use crm_servers::salesforce::{self, Field as Column, Kind as ColumnKind, Object, Salesforce};
-use harness::{eventually, unique};
+use harness::{Process as Spawned, eventually, unique};
 use pipeline::config::{Config, DatabaseUrl};
 use pipeline::database::{self, DatabaseSettings};
 use pipeline::reader::From;
@@ -21,6 +21,8 @@ use pipeline::{
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use schemas::topics as table;
 use schemas::{
     Action, AnyEvent, Body, Codec, Conversation, Crm, EndReason, Ended, Event, EventId, Feedback,
@@ -46,6 +48,8 @@ pub struct Scene {
     sealer: Sealer,
     pool: sqlx::AnyPool,
     folder: TempDir,
+    url: String,
+    master: String,
     settings: BTreeMap<&'static str, String>,
 }
 
@@ -80,12 +84,13 @@ impl Scene {
         create_topics(&kafka).await;
         let url = harness::postgres().await.create_database().await;
         let settings = DatabaseSettings {
-            url: DatabaseUrl::new(url),
+            url: DatabaseUrl::new(url.clone()),
             connections: 12,
         };
         let pool = database::connect(&settings).await.unwrap();
         let keys = DatabaseKeys::open(pool.clone()).await.unwrap();
-        let master = MasterKey::from_base64(&MasterKey::generate()).unwrap();
+        let generated = MasterKey::generate().to_string();
+        let master = MasterKey::from_base64(&generated).unwrap();
         let codec = Arc::new(Codec::new().unwrap());
         Self {
             producer: Producer::new(&kafka, Arc::clone(&codec)).unwrap(),
@@ -94,6 +99,8 @@ impl Scene {
             sealer: Sealer::new(master, keys),
             pool,
             folder: tempfile::tempdir().unwrap(),
+            url,
+            master: generated,
             settings: BTreeMap::from([
                 ("PATIENCE", "2s".to_owned()),
                 ("TIMEOUT", "2s".to_owned()),
@@ -110,14 +117,17 @@ impl Scene {
         self.settings.insert(key, value.to_owned());
     }
 
-    fn config(&self) -> Config {
+    /// Section `[crm]` as variables of the environment.
+    fn variables(&self) -> impl Iterator<Item = (String, String)> {
         let folder = self.folder.path().display().to_string();
-        let variables = self
-            .settings
+        self.settings
             .iter()
             .map(|(key, value)| (format!("SALES_COACH__CRM__{key}"), value.clone()))
-            .chain([("SALES_COACH__CRM__TENANTS".to_owned(), folder)]);
-        Config::load(None, variables).unwrap()
+            .chain([("SALES_COACH__CRM__TENANTS".to_owned(), folder)])
+    }
+
+    fn config(&self) -> Config {
+        Config::load(None, self.variables()).unwrap()
     }
 
     fn deps(&self) -> Deps {
@@ -189,6 +199,89 @@ impl Scene {
             stop,
             metrics,
         }
+    }
+
+    /// Runs an instance of the stage in a process of its own, under a name that it keeps.
+    pub fn spawn(&self, instance: &str) -> Spawned {
+        let mut variables = vec![
+            (
+                "SALES_COACH__KAFKA__BOOTSTRAP".to_owned(),
+                self.kafka.bootstrap.clone(),
+            ),
+            (
+                "SALES_COACH__KAFKA__PREFIX".to_owned(),
+                self.kafka.prefix.clone(),
+            ),
+            ("SALES_COACH__DATABASE__URL".to_owned(), self.url.clone()),
+            ("SALES_COACH_MASTER_KEY".to_owned(), self.master.clone()),
+            (
+                "SALES_COACH__RUNNER__INSTANCE".to_owned(),
+                instance.to_owned(),
+            ),
+            (
+                "SALES_COACH__RUNNER__SESSION_TIMEOUT_MS".to_owned(),
+                "6000".to_owned(),
+            ),
+            ("SALES_COACH__RUNNER__RETRY_MS".to_owned(), "20".to_owned()),
+            (
+                "SALES_COACH__TELEMETRY__LISTEN".to_owned(),
+                "127.0.0.1:0".to_owned(),
+            ),
+        ];
+        variables.extend(self.variables());
+        let variables: Vec<(&str, &str)> = variables
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        Spawned::spawn(env!("CARGO_BIN_EXE_coach"), &["run", "crm"], &variables)
+    }
+
+    /// Waits until the stage has done all that lies on its topics.
+    pub async fn settled(&self, deadline: Duration) {
+        eventually(deadline, "the stage has nothing left to do", async || {
+            let behind = ["crm", "crm-writer", "crm-parking"].map(|sink| self.behind(sink));
+            (behind.iter().sum::<i64>() == 0).then_some(())
+        })
+        .await;
+    }
+
+    /// How many records lie before a sink.
+    fn behind(&self, sink: &str) -> i64 {
+        let read: &[Topic] = match sink {
+            "crm" => &[
+                table::CALLS_TRANSCRIPT,
+                table::CALLS_INSIGHTS,
+                table::COACHING_TIPS,
+                table::COACHING_FEEDBACK,
+            ],
+            "crm-writer" => &[table::CRM_REQUESTS],
+            _ => &[table::CRM_PARKED],
+        };
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.kafka.bootstrap)
+            .set("group.id", self.kafka.group(sink))
+            .create()
+            .unwrap();
+        let patience = Duration::from_secs(10);
+        let mut behind = 0;
+        for topic in read {
+            let name = self.kafka.topic(topic);
+            let metadata = consumer.fetch_metadata(Some(&name), patience).unwrap();
+            for partition in metadata.topics()[0].partitions() {
+                let (low, high) = consumer
+                    .fetch_watermarks(&name, partition.id(), patience)
+                    .unwrap();
+                let mut asked = TopicPartitionList::new();
+                asked.add_partition(&name, partition.id());
+                let committed = consumer.committed_offsets(asked, patience).unwrap();
+                let done = match committed.elements()[0].offset() {
+                    Offset::Offset(done) => done,
+                    _ => low,
+                };
+                behind += high - done;
+            }
+        }
+        behind
     }
 
     async fn send<T: Item>(&self, event: &Event<T>) {
