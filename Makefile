@@ -1,6 +1,6 @@
 # Every target is a line or two onto cargo or a script.
 .DEFAULT_GOAL := help
-.PHONY: demo test lint bench eval models train notes help
+.PHONY: demo test faults notes fuzz lint bench eval models train help
 
 demo: models ## Play a sales call through the whole pipeline (ARGS="FILE.wav --speed 4" are passed on)
 	@cargo run --release -- demo $(ARGS)
@@ -8,6 +8,16 @@ demo: models ## Play a sales call through the whole pipeline (ARGS="FILE.wav --s
 test: models ## Run every test, against real Kafka, PostgreSQL, Chromium and Python clients
 	@scripts/setup test
 	@scripts/test
+
+faults: models ## Strike the chain with faults and compare with an undisturbed run (RUNS=5 SEED=1; hours if you like)
+	@scripts/setup test
+	@deploy/kafka/kafka fetch
+	@deploy/postgresql/postgresql fetch
+	@RUNS=$(RUNS) SEED=$(SEED) cargo test --release --test faults -- --ignored --exact many_runs --nocapture
+
+fuzz: ## Give bytes that nobody meant to whatever reads bytes from outside (SECONDS=60 for each target)
+	@scripts/setup demo
+	@FUZZ_SECONDS=$(or $(SECONDS),60) cargo test --release --test fuzz -- --nocapture
 
 lint: ## Check formatting, clippy's warnings and the licences of dependencies
 	@scripts/setup demo

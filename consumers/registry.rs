@@ -2,7 +2,10 @@
 
 use futures::future::{BoxFuture, FutureExt};
 use pipeline::config::{Config, ConfigSection, Section};
-use pipeline::{Deps, Kafka, OpenSink, Stage, runner, sink};
+use pipeline::replay::ReplayError;
+use pipeline::replay::shadow::{self, Shadow, Shadowed};
+use pipeline::{Deps, Effects, Kafka, OpenSink, Stage, runner, sink};
+use schemas::{Item, Topic};
 use tokio_util::sync::CancellationToken;
 
 use crate::coaching::Coaching;
@@ -31,10 +34,35 @@ pub struct Process {
 pub struct Entry {
     /// Folder, config section, consumer group and metric label.
     pub name: &'static str,
+    /// Names of further sinks that run with it: their dead letters are its own.
+    pub with: &'static [&'static str],
+    /// What it does beyond its output topic.
+    pub effects: Effects,
+    /// What it reads.
+    pub reads: &'static [Topic],
     /// Its config section.
     pub section: ConfigSection,
     /// Opens it and runs it until the process is shut down.
     pub run: fn(Process) -> BoxFuture<'static, anyhow::Result<()>>,
+    /// How it is tried on recorded calls; none for what does more than write its topic.
+    pub trial: Option<Trial>,
+}
+
+/// A stage on recorded calls, beside the live one.
+#[derive(Clone, Copy)]
+pub struct Trial {
+    /// What it reads.
+    pub input: Topic,
+    /// What it writes.
+    pub output: Topic,
+    /// Opens it with the settings of this configuration and takes the calls through it.
+    pub run: fn(Config, Shadow) -> BoxFuture<'static, Result<Shadowed, ReplayError>>,
+}
+
+/// The stage of that name, or that a sink of that name runs with.
+pub fn named(name: &str) -> Option<&'static Entry> {
+    let mut stages = STAGES.iter();
+    stages.find(|entry| entry.name == name || entry.with.contains(&name))
 }
 
 /// Every stage, in the order in which a call passes them.
@@ -45,19 +73,30 @@ pub const STAGES: &[Entry] = &[
     sink::<Reporting>(),
     Entry {
         name: crm::Settings::NAME,
+        with: crm::SINKS,
+        effects: Effects::Outside,
+        reads: crm::TOPICS,
         section: ConfigSection::of::<crm::Settings>(),
         run: |process| crm::run(process).boxed(),
+        trial: None,
     },
     Entry {
         name: gateway::Settings::NAME,
+        with: &[],
+        effects: gateway::EFFECTS,
+        reads: gateway::TOPICS,
         section: ConfigSection::of::<gateway::Settings>(),
         run: gateway,
+        trial: None,
     },
 ];
 
 const fn stage<S: Stage>() -> Entry {
     Entry {
         name: S::NAME,
+        with: &[],
+        effects: S::EFFECTS,
+        reads: const { &[S::In::TOPIC] },
         section: ConfigSection::of_stage::<S>(),
         run: |process| {
             // Not ready from here on, until its runner says otherwise.
@@ -75,12 +114,34 @@ const fn stage<S: Stage>() -> Entry {
             }
             .boxed()
         },
+        trial: match S::EFFECTS {
+            Effects::Topic => Some(Trial {
+                input: S::In::TOPIC,
+                output: S::Out::TOPIC,
+                run: |config, shadow| trial::<S>(config, shadow).boxed(),
+            }),
+            Effects::Rows | Effects::Outside => None,
+        },
     }
+}
+
+async fn trial<S: Stage>(config: Config, shadow: Shadow) -> Result<Shadowed, ReplayError> {
+    let broken = |error| ReplayError::Stage {
+        stage: S::NAME,
+        error,
+    };
+    let settings = config.section(S::NAME);
+    let settings = settings.map_err(|errors| broken(errors.into()))?;
+    let stage = S::open(settings, &shadow.deps).await.map_err(broken)?;
+    shadow::run(stage, shadow).await
 }
 
 const fn sink<S: OpenSink>() -> Entry {
     Entry {
         name: S::NAME,
+        with: &[],
+        effects: S::EFFECTS,
+        reads: S::TOPICS,
         section: ConfigSection::of_sink::<S>(),
         run: |process| {
             // Not ready from here on, until its runner says otherwise.
@@ -98,6 +159,7 @@ const fn sink<S: OpenSink>() -> Entry {
             }
             .boxed()
         },
+        trial: None,
     }
 }
 

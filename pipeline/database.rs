@@ -45,6 +45,18 @@ impl Section for DatabaseSettings {
     const NAME: &'static str = "database";
 }
 
+impl DatabaseSettings {
+    /// The same database, seen from another of its schemas. PostgreSQL only.
+    pub fn within(&self, schema: &str) -> Self {
+        let url = self.url.reveal();
+        let mark = if url.contains('?') { '&' } else { '?' };
+        Self {
+            url: DatabaseUrl::new(format!("{url}{mark}options[search_path]={schema}")),
+            ..self.clone()
+        }
+    }
+}
+
 /// Which of the two databases it is, where their SQL differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {

@@ -1,4 +1,5 @@
-//! Headers that ride with records: the trace, and where a dead letter comes from.
+//! Headers that ride with records: the trace, and where a dead letter comes from. What marks a
+//! replayed record is in `replay::mark`.
 
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 

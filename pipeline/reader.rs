@@ -13,9 +13,10 @@ use tokio::sync::mpsc;
 
 use crate::dead_letter::RawRecord;
 use crate::kafka::{Quiet, is_passing};
+use crate::replay::Mark;
 use crate::runner::Settings;
 use crate::runner::work::backoff;
-use crate::{Decoder, Delivery, Envelope, Kafka, Origin, Poison, StageError};
+use crate::{Decoder, Delivery, Effects, Envelope, Kafka, Origin, Poison, StageError};
 
 /// Records read ahead, at most.
 const AHEAD: usize = 1_000;
@@ -43,10 +44,36 @@ pub enum From {
     Positions(BTreeMap<(String, i32), i64>),
 }
 
+/// What a reader does with replayed records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replayed {
+    /// Hands them on like all others.
+    Read,
+    /// Gives [`ReadError::Replayed`] in their place.
+    Refused,
+}
+
+impl std::convert::From<Effects> for Replayed {
+    fn from(effects: Effects) -> Self {
+        match effects {
+            Effects::Topic | Effects::Rows => Self::Read,
+            Effects::Outside => Self::Refused,
+        }
+    }
+}
+
 /// Why there is no next event.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
+    /// This record is a replayed one, and the reader refuses those; reading goes on with the next.
+    #[error("{}/{}/{} is of replay {replay}", origin.topic, origin.partition, origin.offset)]
+    Replayed {
+        /// Where the record lies.
+        origin: Origin,
+        /// The replay.
+        replay: String,
+    },
     /// This record is no event; reading goes on with the next.
     #[error("{}/{}/{}: {poison}", origin.topic, origin.partition, origin.offset)]
     Poison {
@@ -77,6 +104,7 @@ pub struct Reader {
     items: mpsc::Receiver<Item>,
     prefix: String,
     decoder: Decoder,
+    replayed: Replayed,
     /// The record at work: kept here, so that a future that is dropped loses none.
     decoding: Option<BoxFuture<'static, Decoded>>,
     /// Where partitions ended when the reader was opened, as long as that is not reached.
@@ -96,6 +124,7 @@ impl Reader {
         decoder: Decoder,
         topics: &[Topic],
         from: From,
+        replayed: Replayed,
     ) -> Result<Self, ReadError> {
         let names: Vec<String> = topics.iter().map(|topic| kafka.topic(topic)).collect();
         kafka.wait_for_topics(&names).await?;
@@ -122,6 +151,7 @@ impl Reader {
             items,
             prefix: kafka.prefix.clone(),
             decoder,
+            replayed,
             decoding: None,
             ends,
             not_before,
@@ -131,8 +161,8 @@ impl Reader {
     /// The next event. Cancel-safe: a future that is dropped loses none.
     ///
     /// # Errors
-    /// [`ReadError::Poison`] for a record that is no event, after which reading goes on; any other
-    /// ends the reader.
+    /// [`ReadError::Poison`] for a record that is no event and [`ReadError::Replayed`] for a replayed
+    /// one, after which reading goes on; any other ends the reader.
     pub async fn next(&mut self) -> Result<Envelope<AnyEvent>, ReadError> {
         loop {
             if let Some(read) = self.step().await {
@@ -172,6 +202,15 @@ impl Reader {
                     return None;
                 }
                 Some(Item::Record(raw)) => {
+                    if self.replayed == Replayed::Refused
+                        && let Some(mark) = Mark::of(&raw.headers)
+                    {
+                        self.passed(&raw.origin);
+                        return Some(Err(ReadError::Replayed {
+                            origin: raw.origin,
+                            replay: mark.id,
+                        }));
+                    }
                     let decoded = decode(self.decoder.clone(), self.prefix.clone(), raw);
                     self.decoding.insert(decoded.boxed())
                 }

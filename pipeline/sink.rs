@@ -302,9 +302,10 @@ impl<S: Sink> Driver<S> {
             let starts = committed(&self.group, &self.rewinds)?;
             self.group.rewind(&starts)?;
             self.rewinds.clear();
-            self.group.pause(false)?;
         }
-        Ok(())
+        // Also when what was to be read again has been taken away meanwhile: nothing else would let the next partitions
+        // go on.
+        self.group.pause(false)
     }
 
     fn check(&mut self) -> Result<(), RunError> {

@@ -6,6 +6,7 @@ mod config;
 mod crm;
 mod demo;
 mod gateway;
+mod replay;
 mod run;
 mod shutdown;
 mod start;
@@ -60,6 +61,8 @@ enum Command {
     Tail(tail::Args),
     /// Create and describe the topics
     Topics(topics::Args),
+    /// Rebuild tables, redrive dead letters, try a playbook on recorded calls; harms nothing live
+    Replay(replay::Args),
     /// Print a token with which a rep's softphone connects to the gateway
     Token(token::Args),
     /// Notes of calls in the tenants' CRMs: check, preview, status, erase
@@ -94,6 +97,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Tail(args) => block_on(tail::run(args, config)),
         Command::Topics(args) => block_on(topics::run(args, config)),
         Command::Crm(args) => block_on(crm::run(args, config)),
+        Command::Replay(args) => block_on(replay::run(args, config)),
         Command::Token(args) => token::run(&args, config),
         Command::Transcribe(args) => transcribe::run(args).map(|()| ExitCode::SUCCESS),
         Command::Analyze(args) => analyze::run(args).map(|()| ExitCode::SUCCESS),

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use pipeline::reader::{From, ReadError, Reader};
+use pipeline::reader::{From, ReadError, Reader, Replayed};
 use pipeline::{CallKey, Decoder, Envelope, Field, SealError, Sealer};
 use schemas::{AnyEvent, Sealed, Topic, topics};
 use serde_json::{Value, json};
@@ -87,7 +87,7 @@ pub async fn run(args: Args, path: Option<&Path>) -> anyhow::Result<ExitCode> {
     let decoder = Decoder::new(codec, registry);
     let topics = [*topic];
     let mut reader = tokio::select! {
-        reader = Reader::open(&kafka, decoder, &topics, args.from.0.clone()) => reader?,
+        reader = Reader::open(&kafka, decoder, &topics, args.from.0.clone(), Replayed::Read) => reader?,
         () = cancel.cancelled() => return Ok(ExitCode::SUCCESS),
     };
     loop {

@@ -11,7 +11,7 @@ use consumers::gateway::{Gateway, Settings, mint_token};
 use harness::{Browser, chromium, eventually};
 use pipeline::config::DatabaseUrl;
 use pipeline::database::{self, DatabaseSettings};
-use pipeline::reader::From;
+use pipeline::reader::{From, Replayed};
 use pipeline::seal::{MasterKey, MemoryKeys};
 use pipeline::telemetry::Health;
 use pipeline::{
@@ -241,6 +241,7 @@ impl Stand {
             decoder,
             &[topics::COACHING_FEEDBACK],
             From::Beginning,
+            Replayed::Read,
         );
         let mut reader = reader.await.unwrap();
         let mut found = Vec::new();

@@ -4,13 +4,14 @@
 //! gateway's to say.
 
 pub mod attention;
+pub mod difference;
 pub mod playbook;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use pipeline::envelope::Input;
-use pipeline::{Deps, Outbox, Stage, StageError};
+use pipeline::{Deps, Effects, Outbox, Stage, StageError};
 use prometheus::{IntCounterVec, Opts};
 use schemas::{Body, Ended, Insight, Speaker, Tip};
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,7 @@ pub struct Coaching {
 
 impl Stage for Coaching {
     const NAME: &'static str = "coaching";
+    const EFFECTS: Effects = Effects::Topic;
     type In = Insight;
     type Out = Tip;
     type Settings = Settings;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pipeline::{Envelope, Sink, StageError, TraceContext, database};
+use pipeline::{Effects, Envelope, Sink, StageError, TraceContext, database};
 use schemas::{AnyEvent, Body, Event, EventId, Head, NoteCause, NoteRequest, Topic, topics};
 
 use super::desk::Desk;
@@ -22,6 +22,8 @@ struct Trigger {
 
 impl Sink for Gather {
     const NAME: &'static str = "crm";
+    // What it keeps are rows, but what it asks for ends in a CRM.
+    const EFFECTS: Effects = Effects::Outside;
     const TOPICS: &'static [Topic] = &[
         topics::CALLS_TRANSCRIPT,
         topics::CALLS_INSIGHTS,

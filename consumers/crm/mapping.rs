@@ -60,7 +60,7 @@ impl Mapping {
         let pairs = pairs.iter().map(|(field, source)| {
             let source = match source.strip_prefix('=') {
                 Some(fixed) => Source::Fixed(fixed.to_owned()),
-                None => Source::Value(*source),
+                None => Source::Value(source),
             };
             ((*field).to_owned(), source)
         });

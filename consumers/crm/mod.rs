@@ -35,7 +35,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pipeline::config::duration;
-use pipeline::{Section, sink};
+use pipeline::{Section, Sink, sink};
+use schemas::{Topic, topics};
 use serde::{Deserialize, Serialize};
 
 pub use erase::{Erased, erase};
@@ -44,6 +45,19 @@ pub use office::{Preview, Status, outcome, preview, redrive, status};
 use crate::registry::Process;
 use desk::Desk;
 use tenant::Tenants;
+
+/// The sinks of write-back beside the one that gives it its name.
+pub const SINKS: &[&str] = &[writer::Writer::NAME, writer::Parking::NAME];
+
+/// What write-back reads.
+pub const TOPICS: &[Topic] = &[
+    topics::CALLS_TRANSCRIPT,
+    topics::CALLS_INSIGHTS,
+    topics::COACHING_TIPS,
+    topics::COACHING_FEEDBACK,
+    topics::CRM_REQUESTS,
+    topics::CRM_PARKED,
+];
 
 /// Section `crm`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future;
-use pipeline::{Envelope, Poison, Sink, StageError, clock, database};
+use pipeline::{Effects, Envelope, Poison, Sink, StageError, clock, database};
 use schemas::{
     AnyEvent, Body, Crm, Event, EventId, Head, Item, Note, NoteCause, NoteRequest, NoteResult,
     ParkedNote, Topic, topics,
@@ -38,6 +38,7 @@ type Grouped<'a, T> = BTreeMap<(String, Crm), BTreeMap<String, Asked<'a, T>>>;
 
 impl Sink for Writer {
     const NAME: &'static str = "crm-writer";
+    const EFFECTS: Effects = Effects::Outside;
     const TOPICS: &'static [Topic] = &[topics::CRM_REQUESTS];
 
     async fn write(&self, batch: &[Envelope<AnyEvent>]) -> Result<(), StageError> {
@@ -101,6 +102,7 @@ fn take<'a, T>(calls: &mut BTreeMap<String, Asked<'a, T>>, asked: Asked<'a, T>) 
 
 impl Sink for Parking {
     const NAME: &'static str = "crm-parking";
+    const EFFECTS: Effects = Effects::Outside;
     const TOPICS: &'static [Topic] = &[topics::CRM_PARKED];
 
     async fn write(&self, batch: &[Envelope<AnyEvent>]) -> Result<(), StageError> {

@@ -43,9 +43,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use pipeline::clock;
-use pipeline::reader::From;
+use pipeline::reader::{From, Replayed};
 use pipeline::telemetry::{self, Part};
-use pipeline::{Decoder, Deps, Envelope, Kafka, Producer, ReadError, Reader, Sealer, Section};
+use pipeline::{
+    Decoder, Deps, Effects, Envelope, Kafka, Producer, ReadError, Reader, Sealer, Section,
+};
 use prometheus::Registry;
 use schemas::{AnyEvent, topics};
 use tokio::net::TcpListener;
@@ -63,8 +65,10 @@ use session::Asking;
 pub use settings::Settings;
 pub use token::{Claims, TokenError, Tokens, mint_token};
 
+/// What it does beyond topics: reps see tips on their screens.
+pub const EFFECTS: Effects = Effects::Outside;
 /// What the gateway reads.
-const TOPICS: &[schemas::Topic] = &[
+pub const TOPICS: &[schemas::Topic] = &[
     topics::CALLS_TRANSCRIPT,
     topics::CALLS_INSIGHTS,
     topics::COACHING_TIPS,
@@ -182,6 +186,7 @@ impl Shared {
                         tracing::warn!(?origin, reason = %poison.reason, "record left out of the screens");
                         self.metrics.skip("poison");
                     }
+                    Err(ReadError::Replayed { .. }) => self.metrics.skip("replayed"),
                     Err(error) => return Err(error.into()),
                 },
                 _ = tick.tick() => {
@@ -256,7 +261,8 @@ impl Gateway {
         let reachable = AtomicBool::new(false);
         let read = async {
             let decoder = Decoder::from(&self.deps);
-            let mut reader = Reader::open(&self.kafka, decoder, TOPICS, from).await?;
+            let mut reader =
+                Reader::open(&self.kafka, decoder, TOPICS, from, Replayed::from(EFFECTS)).await?;
             let reading = self.shared.read(&mut reader, |caught_up| {
                 self.part
                     .ready(caught_up && reachable.load(Ordering::Relaxed));

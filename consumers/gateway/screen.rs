@@ -94,6 +94,9 @@ impl Screen {
                     }
                     frame = live.recv() => {
                         let Some(frame) = frame else { return };
+                        if writer.has_seen(&frame) {
+                            continue;
+                        }
                         if is_late(&frame, &metrics) {
                             writer.pass(&frame);
                             continue;
@@ -157,6 +160,14 @@ impl Writer {
         let data = frame.data(key.as_ref());
         let position = self.pass(frame).to_string();
         Ok(event(frame.name(), &data).id(position))
+    }
+
+    /// Whether the screen has seen it at another gateway, which was ahead of this one.
+    fn has_seen(&self, frame: &Frame) -> bool {
+        let position = self.position.as_ref();
+        position.is_some_and(|seen| {
+            seen.call_id == frame.call_id && seen.covers(frame.source, frame.offset)
+        })
     }
 
     /// Moves the screen past a frame.

@@ -6,7 +6,7 @@ pub mod model;
 pub mod reader;
 
 use pipeline::envelope::Input;
-use pipeline::{Deps, Field, Outbox, Poison, Sealer, Stage, StageError};
+use pipeline::{Deps, Effects, Field, Outbox, Poison, Sealer, Stage, StageError};
 use prometheus::IntCounter;
 use schemas::{Body, Ended, Insight, Speaker, Utterance};
 use serde::{Deserialize, Serialize};
@@ -76,6 +76,7 @@ impl Call {
 
 impl Stage for Insights {
     const NAME: &'static str = "insights";
+    const EFFECTS: Effects = Effects::Topic;
     type In = Utterance;
     type Out = Insight;
     type Settings = Settings;

@@ -1,6 +1,7 @@
 //! Keeps every event in the database, and the ledger of which calls are complete.
 
 mod batch;
+pub mod rebuild;
 mod stretches;
 mod summary;
 pub(crate) mod table;
@@ -8,7 +9,7 @@ pub(crate) mod table;
 mod tests;
 
 use pipeline::database::{self, DatabaseError, Dialect};
-use pipeline::{Deps, Envelope, OpenSink, Sink, StageError};
+use pipeline::{Deps, Effects, Envelope, OpenSink, Sink, StageError};
 use schemas::{AnyEvent, Topic, topics};
 use serde::{Deserialize, Serialize};
 use sqlx::{Any, AnyConnection, AnyPool, Connection, Row, Transaction};
@@ -43,6 +44,7 @@ pub struct Reporting {
 
 impl Sink for Reporting {
     const NAME: &'static str = "reporting";
+    const EFFECTS: Effects = Effects::Rows;
     const TOPICS: &'static [Topic] = topics::ALL;
 
     async fn write(&self, batch: &[Envelope<AnyEvent>]) -> Result<(), StageError> {

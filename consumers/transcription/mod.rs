@@ -19,7 +19,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pipeline::envelope::Input;
-use pipeline::{CallKey, Deps, Field, Outbox, Poison, SealError, Sealer, Stage, StageError};
+use pipeline::{
+    CallKey, Deps, Effects, Field, Outbox, Poison, SealError, Sealer, Stage, StageError,
+};
 use prometheus::{IntCounterVec, Opts};
 use schemas::{Body, Chunk, Ended, Language, Utterance};
 use serde::{Deserialize, Serialize};
@@ -78,6 +80,7 @@ pub struct Transcription {
 
 impl Stage for Transcription {
     const NAME: &'static str = "transcription";
+    const EFFECTS: Effects = Effects::Topic;
     type In = Chunk;
     type Out = Utterance;
     type Settings = Settings;

@@ -6,7 +6,11 @@ from onnx import TensorProto, checker, helper, numpy_helper
 OPSET = 20  # the first with Gelu; LayerNormalization came with 17
 IR_VERSION = 10
 
-FLOAT, INT64, UINT8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.UINT8
+FLOAT, INT64, INT32 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32
+INT8, UINT8 = TensorProto.INT8, TensorProto.UINT8
+
+
+SMALL, MULTIPLES, GROUP = 7, 9, 32  # of 4-bit weights: -7..7, times 1..9 for each 32
 
 
 def quantise(weight):
@@ -18,6 +22,28 @@ def quantise(weight):
     scale = np.abs(weight).max(axis=1) / 64
     scale = np.where(scale == 0, 1, scale).astype(np.float32)
     return np.rint(weight / scale[:, None]).astype(np.int8), scale
+
+
+def quantise_small(weight):
+    """A matrix [rows, in] as 4-bit whole numbers [rows, in], multiples of 1..9 [rows, in / GROUP] and one scale a row.
+
+    What each stands for is number * multiple * scale, the multiple chosen for the least square error. Number times multiple
+    stays within 7 bits, so that they make the int8 matrix that `quantise` would, a little coarser.
+    """
+    rows, columns = weight.shape
+    groups = weight.reshape(rows, columns // GROUP, GROUP)
+    scale = np.abs(weight).max(axis=1) / (SMALL * MULTIPLES)
+    scale = np.where(scale == 0, 1, scale).astype(np.float32)
+    best, errors = None, np.full(groups.shape[:2], np.inf)
+    multiples = np.ones(groups.shape[:2], np.uint8)
+    for multiple in range(1, MULTIPLES + 1):
+        step = multiple * scale[:, None, None]
+        numbers = np.clip(np.rint(groups / step), -SMALL, SMALL)
+        error = ((numbers * step - groups) ** 2).sum(axis=2)
+        better = error < errors
+        best = numbers if best is None else np.where(better[:, :, None], numbers, best)
+        errors, multiples = np.where(better, error, errors), np.where(better, multiple, multiples).astype(np.uint8)
+    return best.reshape(rows, columns).astype(np.int8), multiples, scale
 
 
 class Graph:
@@ -80,6 +106,27 @@ class Graph:
         else:
             product = self.node("MatMul", x, self.weight(weight.T))
         return product if bias is None else self.node("Add", product, self.weight(bias))
+
+    def small_linear(self, x, small, bias):
+        """x[.., in] times a `quantise_small` matrix transposed, plus bias[out]."""
+        return self.node("Add", self.integer_matmul(x, *self.small_weight(*small)), self.weight(bias))
+
+    def small_weight(self, values, multiples, scale):
+        """A `quantise_small` matrix, two numbers a byte, as the int8[in, out] and the scale[out] that a product wants.
+
+        Nothing here depends on an input, so that ONNX Runtime works it out once, when the model is loaded.
+        """
+        halves = (values.T + 8).astype(np.uint8)
+        packed = self.weight(halves[0::2] | halves[1::2] << 4)
+        low = self.node("BitwiseAnd", packed, self.scalar(15, np.uint8))
+        high = self.node("BitShift", packed, self.scalar(4, np.uint8), direction="RIGHT")
+        columns, rows = values.T.shape
+        numbers = self.node("Concat", self.node("Unsqueeze", low, self.ints(1)), self.node("Unsqueeze", high, self.ints(1)), axis=1)
+        numbers = self.reshape(numbers, columns // GROUP, GROUP, rows)
+        numbers = self.node("Sub", self.node("Cast", numbers, to=INT32), self.scalar(8, np.int32))
+        larger = self.node("Cast", self.node("Unsqueeze", self.weight(multiples.T), self.ints(1)), to=INT32)
+        whole = self.node("Cast", self.node("Mul", numbers, larger), to=INT8)
+        return self.reshape(whole, columns, rows), self.weight(scale)
 
     def integer_matmul(self, x, values, scale):
         """x[.., in], each row quantised on the fly on its own, times int8 values[in, out] with scale[out].

@@ -67,10 +67,8 @@ class Exporter:
 
     def layer(self, x, layer):
         graph = self.graph
-        weight, bias = numbers(layer.qkv.weight), numbers(layer.qkv.bias)
-        weight[:WIDTH] *= (WIDTH // HEADS) ** -0.5
-        bias[:WIDTH] *= (WIDTH // HEADS) ** -0.5
-        query, keys, values = graph.node("Split", graph.linear(x, weight, bias), outputs=3, axis=-1, num_outputs=3)
+        query, keys, values = graph.node("Split", self.linear(x, layer.qkv), outputs=3, axis=-1, num_outputs=3)
+        query = graph.node("Mul", query, graph.scalar((WIDTH // HEADS) ** -0.5))
         scores = graph.node("MatMul", self.heads(query, 0, 2, 1, 3), self.heads(keys, 0, 2, 3, 1))
         shares = graph.node("Softmax", graph.node("Add", scores, self.hidden), axis=-1)
         mixed = graph.transpose(graph.node("MatMul", shares, self.heads(values, 0, 2, 1, 3)), 0, 2, 1, 3)
@@ -83,7 +81,9 @@ class Exporter:
         return self.graph.transpose(self.graph.reshape(x, 0, 0, HEADS, WIDTH // HEADS), *perm)
 
     def linear(self, x, linear):
-        return self.graph.linear(x, numbers(linear.weight), numbers(linear.bias))
+        if linear.scale is None:
+            return self.graph.linear(x, numbers(linear.weight), numbers(linear.bias))
+        return self.graph.small_linear(x, linear.small(), numbers(linear.bias))
 
     def norm(self, x, norm):
         return self.graph.layer_norm(x, numbers(norm.weight), numbers(norm.bias), norm.eps)

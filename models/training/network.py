@@ -4,11 +4,17 @@ Shapes: B passages, L tokens, 384 wide. A passage is an utterance's tokens follo
 the mean over the utterance's own.
 """
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "convert"))
+
+from graph import SMALL, quantise_small
 from outputs import OUTPUTS, SENTIMENT
 from pieces import kept_pieces
 
@@ -17,17 +23,61 @@ EPSILON = 1e-12
 DROPOUT = 0.1
 
 
+class Linear(nn.Linear):
+    """A linear layer that can go over to weights of 4 bits, which it then learns as they will be kept."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+        self.register_buffer("scale", None)
+        self.register_buffer("multiples", None)
+
+    @torch.no_grad()
+    def shrink(self):
+        """Goes over: the steps between the numbers are chosen now and stay, the numbers go on learning."""
+        values, multiples, scale = quantise_small(self.weight.cpu().numpy())
+        self.scale, self.multiples = (torch.from_numpy(part).to(self.weight.device) for part in (scale, multiples))
+        numbers = torch.from_numpy(values).to(self.weight.device).view(self.grouped)
+        self.weight.copy_((numbers * self.step).view(self.weight.shape))
+
+    @property
+    def grouped(self):
+        return *self.multiples.shape, -1
+
+    @property
+    def step(self):
+        return (self.scale[:, None] * self.multiples).unsqueeze(-1)
+
+    def numbers(self):
+        """The weights as the whole numbers that they are nearest to, f32[out, groups, in a group]."""
+        return torch.clamp(torch.round(self.weight.view(self.grouped) / self.step), -SMALL, SMALL)
+
+    def small(self):
+        """The weights as `quantise_small` gives them."""
+        values = self.numbers().view(self.weight.shape).to(torch.int8)
+        return tuple(part.detach().cpu().numpy() for part in (values, self.multiples, self.scale))
+
+    def forward(self, x):
+        if self.scale is None:
+            return super().forward(x)
+        with torch.no_grad():
+            rounded = (self.numbers() * self.step).view(self.weight.shape) - self.weight
+        # What is rounded away has no gradient: it goes to the weight itself.
+        return F.linear(x, self.weight + rounded, self.bias)
+
+
 class Layer(nn.Module):
     def __init__(self):
         super().__init__()
-        self.qkv, self.mix = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.widen, self.narrow = nn.Linear(WIDTH, INNER), nn.Linear(INNER, WIDTH)
+        self.qkv, self.mix = Linear(WIDTH, 3 * WIDTH), Linear(WIDTH, WIDTH)
+        self.widen, self.narrow = Linear(WIDTH, INNER), Linear(INNER, WIDTH)
         self.mixed_norm, self.norm = (nn.LayerNorm(WIDTH, eps=EPSILON) for _ in range(2))
 
     def forward(self, x, hidden):
         batch, length, _ = x.shape
         query, keys, values = self.qkv(x).view(batch, length, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=hidden.to(query.dtype))
+        # Written out: with passages this short torch's fused attention takes twice as long on a CPU.
+        scores = query @ keys.transpose(2, 3) * (WIDTH // HEADS) ** -0.5 + hidden.to(query.dtype)
+        mixed = torch.softmax(scores, dim=-1).to(values.dtype) @ values
         mixed = self.mix(mixed.transpose(1, 2).reshape(batch, length, WIDTH))
         x = self.mixed_norm(x + F.dropout(mixed, DROPOUT, self.training))
         inner = self.narrow(F.gelu(self.widen(x)))
@@ -63,6 +113,7 @@ class Network(nn.Module):
         # Where the means of the utterances lie, and how far apart: the untrained ones are all much alike.
         self.register_buffer("centre", torch.zeros(WIDTH))
         self.register_buffer("spread", torch.ones(WIDTH))
+        self.settled = False
         self.dense, self.heads = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, OUTPUTS)
         with torch.no_grad():
             load_norm(self.norm, model, "emb.ln")
@@ -88,10 +139,17 @@ class Network(nn.Module):
         x = F.dropout(F.gelu(self.dense(x)), DROPOUT, self.training)
         return self.heads(x).float()
 
+    def shrink(self):
+        """Lets the layers' weights go over to 4 bits."""
+        for layer in self.layers:
+            for linear in (layer.qkv, layer.mix, layer.widen, layer.narrow):
+                linear.shrink()
+
     @torch.no_grad()
     def settle(self, passages, share):
         """Centres the means on those of the batches, and lets the heads begin with how often each answer holds."""
         self.eval()
+        self.settled = True
         means = torch.cat([self.pooled(batch) for batch in passages])
         self.centre.copy_(means.mean(0))
         self.spread.copy_(means.std(0) + 1e-3)

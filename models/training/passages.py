@@ -5,9 +5,11 @@ from typing import NamedTuple
 
 import torch
 
+from mishearing import Mishearing
 from sentences import LANGUAGES, as_spoken
 
 PADDING = 1
+MISHEARD = 0.25  # of the own sentences in each epoch
 POOL = 16  # batches whose passages are sorted by length together
 
 
@@ -50,6 +52,7 @@ class Variety:
 
     def __init__(self, rows, seed):
         self.draw = random.Random(seed)
+        self.mishearing = Mishearing([row["text"] for row in rows if row["source"] == "zh"], self.draw)
         self.turns = {language: [] for language in LANGUAGES}
         for row in rows:
             if row["source"] in LANGUAGES:
@@ -64,6 +67,8 @@ class Variety:
             text = row["heard"]
         elif draw.random() < 0.4:
             text = as_spoken(text)
+        if row["source"] in LANGUAGES and draw.random() < MISHEARD:
+            text = self.mishearing.of(text, row["source"])
         if before and draw.random() < 0.4:
             before = {**before, "text": as_spoken(before["text"])}
         elif not before and row["source"] in LANGUAGES and self.stands_alone(row) and draw.random() < 0.3:

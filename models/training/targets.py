@@ -11,7 +11,6 @@ from sentences import KINDS, LANGUAGES, SENTIMENTS
 QUESTIONS = 6
 WEIGHTS = torch.tensor([1.0, 1.0, 1.0, 0.5, 0.5, 0.5])
 POLAR = [SENTIMENT.start, SENTIMENT.stop - 1]
-FROM_TEACHER = 0.5  # of a target, where there is a teacher
 
 
 def target(row):
@@ -33,22 +32,6 @@ def target(row):
     answers[FOREIGN] = source == "foreign"
     asked[5] = 1
     return answers, asked
-
-
-def soften(answers, asked, logits):
-    """The answers moved half way to the teacher's, whose opinion of kinds and sentiment also counts where a row has none."""
-    taught = torch.sigmoid(logits)
-    taught[:, SENTIMENT] = torch.softmax(logits[:, SENTIMENT], 1)
-    known = torch.zeros_like(answers)
-    known[:, OBJECTIONS] = asked[:, :1]
-    known[:, SENTIMENT] = asked[:, 1:2]
-    for place, question in ((NEXT_STEP, 3), (INTEREST, 4), (FOREIGN, 5)):
-        known[:, place] = asked[:, question]
-    share = FROM_TEACHER * known + (1 - known)
-    asked = asked.clone()
-    asked[:, 0] = 1
-    asked[:, 1] = 1 - asked[:, 2]
-    return share * taught + (1 - share) * answers, asked
 
 
 def loss(logits, answers, asked, weights):

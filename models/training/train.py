@@ -1,9 +1,9 @@
 """Trains the insights model and writes models/insights/: insights.onnx, tokenizer.json, labels.json.
 
-    make train        about an hour and a half on two cores, minutes on a GPU; the same data give the same model
+    make train        about an hour and a quarter on one core, minutes on a GPU; the same data give the same model
 
-A teacher of all twelve layers learns first; the student of six learns from the labels and from the teacher. Thresholds and
-calibration come from the development situations. The held-out situations are not looked at: `make eval` does that.
+Thresholds and calibration come from the development situations. The held-out situations are not looked at: `make eval` does
+that.
 """
 
 import argparse
@@ -24,15 +24,15 @@ from network import Network
 from passages import Variety, batch, batches
 from runner import MAX_TOKENS, MAX_TOKENS_BEFORE, PREFIX, Reader, Runner
 from sentences import DATA, KINDS, ROOT, SENTIMENTS, foreign, own, part, read, shared
-from targets import loss, soften, target
+from targets import loss, target
 
 OUT = ROOT / "models" / "insights"
-VERSION = "2026-11-24"
+VERSION = "2026-11-25"
 SEED = 7
-TEACHER_LAYERS, STUDENT_LAYERS = 12, 6
-TEACHER_EPOCHS, STUDENT_EPOCHS = 2, 5
+LAYERS, EPOCHS = 11, 6
+SMALL_EPOCHS, SMALL_RATE = 2, 0.5  # with weights of 4 bits; the rates' share
 BATCH = 32
-RATE, HEADS_RATE = 1.5e-4, 5e-4  # peak learning rates of the encoder and of the heads
+RATE, HEADS_RATE = 1e-4, 5e-4  # peak learning rates of the encoder and of the heads
 WARM_UP, DECAY, CLIP = 0.06, 0.01, 1.0
 TRAINING_TOKENS, TRAINING_TOKENS_BEFORE = 64, 24
 OTHERS_SHARE = 4  # of the other data, each epoch sees one in so many
@@ -70,16 +70,17 @@ class Trainer:
     def __init__(self, reader, device):
         self.reader, self.device = reader, device
 
-    def fit(self, network, rows, more, epochs, teacher=None):
-        """Trains the network on all rows and, each epoch, on a part of the others."""
+    def fit(self, network, rows, more, epochs, share=1.0):
+        """Trains the network on all rows and, each epoch, on a part of the others, at a share of the learning rates."""
+        torch.manual_seed(SEED)
         variety, draw = Variety(rows, SEED), random.Random(SEED)
-        taught = self.logits(teacher, rows + more) if teacher else None
         places = list(range(len(rows))), list(range(len(rows), len(rows) + len(more)))
         rows = rows + more
         targets = [target(row) for row in rows]
-        self.settle(network, rows[: len(places[0])], targets, draw)
-        optimizer = torch.optim.AdamW(groups(network))
-        rates = [group["lr"] for group in optimizer.param_groups]
+        if not network.settled:
+            self.settle(network, rows[: len(places[0])], targets, draw)
+        optimizer = torch.optim.AdamW(groups(network), fused=True)
+        rates = [share * group["lr"] for group in optimizer.param_groups]
         begun, step, steps = time.monotonic(), 0, None
         for epoch in range(epochs):
             chosen = places[0] + draw.sample(places[1], len(places[1]) // OTHERS_SHARE)
@@ -92,7 +93,7 @@ class Trainer:
                 for group, rate in zip(optimizer.param_groups, rates):
                     group["lr"] = rate * warm * left
                 at = [chosen[place] for place in some]
-                cost = self.cost(network, [passages[place] for place in some], rows, targets, taught, at)
+                cost = self.cost(network, [passages[place] for place in some], rows, targets, at)
                 optimizer.zero_grad()
                 cost.backward()
                 torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
@@ -104,14 +105,12 @@ class Trainer:
                           f"{spent / step * (steps - step):.0f} s to go  ", end="", flush=True)
         print()
 
-    def cost(self, network, passages, rows, targets, taught, at):
+    def cost(self, network, passages, rows, targets, at):
         answers = torch.from_numpy(np.stack([targets[place][0] for place in at])).to(self.device)
         asked = torch.from_numpy(np.stack([targets[place][1] for place in at])).to(self.device)
         weights = torch.tensor([rows[place].get("weight", 1.0) for place in at], device=self.device)
         with torch.autocast(self.device, torch.bfloat16):
             logits = network(batch(passages).to(self.device))
-        if taught is not None:
-            answers, asked = soften(answers, asked, torch.from_numpy(taught[at]).to(self.device))
         return loss(logits, answers, asked, weights)
 
     def settle(self, network, rows, targets, draw):
@@ -152,7 +151,6 @@ def groups(network):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT, help="folder to write to (default: %(default)s)")
-    parser.add_argument("--no-teacher", action="store_true", help="the student learns from the labels alone")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(SEED)
@@ -164,28 +162,24 @@ def main():
     more = others()
     print(f"{len(rows)} own sentences to learn from, {len(dev)} to choose by, {len(more)} others, on {device}", flush=True)
     trainer = Trainer(Reader(tokenizer, TRAINING_TOKENS, TRAINING_TOKENS_BEFORE), device)
-    teacher = None
-    if not options.no_teacher:
-        print("the teacher")
-        teacher = Network(model, TEACHER_LAYERS).to(device)
-        trainer.fit(teacher, rows, more, TEACHER_EPOCHS)
-        calibrate.show("teacher on dev", dev, trainer.logits(teacher, dev))
-    print("the student")
-    student = Network(model, STUDENT_LAYERS).to(device)
-    trainer.fit(student, rows, more, STUDENT_EPOCHS, teacher)
-    write(student.cpu().eval(), model, vocabulary, dev, options.out)
+    network = Network(model, LAYERS).to(device)
+    trainer.fit(network, rows, more, EPOCHS)
+    print("once more, with weights of 4 bits", flush=True)
+    network.shrink()
+    trainer.fit(network, rows, more, SMALL_EPOCHS, SMALL_RATE)
+    write(network.cpu().eval(), model, vocabulary, dev, options.out)
 
 
-def write(student, model, vocabulary, dev, out):
+def write(network, model, vocabulary, dev, out):
     """The graph with its calibration, which is chosen by what the quantised graph itself says."""
     (out / "tokenizer.json").write_text(vocabulary, encoding="utf-8")
-    export.save(student, model, calibrate.NOTHING, out / "insights.onnx")
+    export.save(network, model, calibrate.NOTHING, out / "insights.onnx")
     runner = Runner(out)
     logits = runner.logits(dev)
     calibration, thresholds = calibrate.choose(dev, logits)
-    export.save(student, model, calibration, out / "insights.onnx")
+    export.save(network, model, calibration, out / "insights.onnx")
     labels = {
-        "model": "sales-coach insights, six layers of multilingual-e5-small",
+        "model": "sales-coach insights, eleven layers of multilingual-e5-small",
         "version": VERSION,
         "prefix": PREFIX,
         "max_tokens": MAX_TOKENS,
@@ -195,7 +189,7 @@ def write(student, model, vocabulary, dev, out):
         **thresholds,
     }
     (out / "labels.json").write_text(json.dumps(labels, indent=1) + "\n", encoding="utf-8")
-    calibrate.show("student on dev", dev, logits)
+    calibrate.show("on dev", dev, logits)
 
 
 if __name__ == "__main__":

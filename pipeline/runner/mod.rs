@@ -11,13 +11,13 @@ mod driver;
 pub(crate) mod group;
 mod low_water;
 pub(crate) mod measures;
-mod memory;
+pub(crate) mod memory;
 mod partition;
 mod rebalance;
 mod settings;
-mod window;
+pub(crate) mod window;
 pub(crate) mod work;
-mod writer;
+pub(crate) mod writer;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,6 +135,7 @@ pub async fn run<S: Stage>(
             measures,
             progress: Arc::clone(&progress),
             output,
+            shadow: None,
         }),
         runtime: tokio::runtime::Handle::current(),
         group,

@@ -16,6 +16,7 @@ use super::memory::Memory;
 use super::settings::Settings;
 use super::window::Turn;
 use crate::dead_letter::{OutRecord, RawRecord};
+use crate::replay::{Kind, Mark};
 use crate::watchdog::Progress;
 use crate::{Decoder, Envelope, Outbox, Poison, Stage, StageError, headers};
 
@@ -52,6 +53,8 @@ pub(crate) struct Shared<S> {
     pub progress: Arc<Progress>,
     /// Output topic, on the broker.
     pub output: String,
+    /// The shadow that this is the work of: all that is made carries its mark.
+    pub shadow: Option<Mark>,
 }
 
 impl<S: Stage> Shared<S> {
@@ -80,6 +83,13 @@ impl<S: Stage> Shared<S> {
         rebuilding: bool,
     ) -> Worked {
         let begun = Instant::now();
+        let mark = Mark::of(&raw.headers);
+        if mark.as_ref().is_some_and(|mark| !self.admits(mark)) {
+            return Worked {
+                outcome: Outcome::Skipped("replayed"),
+                turn: Turn::Goes,
+            };
+        }
         let event = match self.decode(&raw).await {
             Ok(event) => event,
             Err(StageError::Poison(poison)) => {
@@ -101,7 +111,9 @@ impl<S: Stage> Shared<S> {
             *memory = Memory::new();
         }
         memory.newest = memory.newest.max(raw.timestamp);
-        if memory.is_duplicate(event.head.event_id) {
+        // What is redriven for this stage was seen before, and came to nothing.
+        let again = mark.as_ref().is_some_and(|mark| mark.stage.is_some());
+        if memory.is_duplicate(event.head.event_id) && !again {
             return Worked {
                 outcome: Outcome::Skipped("duplicate"),
                 turn: Turn::Goes,
@@ -131,6 +143,12 @@ impl<S: Stage> Shared<S> {
         Worked { outcome, turn }
     }
 
+    /// Whether the stage may see a replayed record.
+    fn admits(&self, mark: &Mark) -> bool {
+        let own = self.shadow.is_some() && mark.kind == Kind::Shadow;
+        own || S::EFFECTS.admit(S::NAME, mark)
+    }
+
     /// Hands the event to the stage until it is taken or refused for good.
     async fn attempt(
         &self,
@@ -158,7 +176,7 @@ impl<S: Stage> Shared<S> {
             let mut out = Outbox::new(S::NAME, input.event.head.clone());
             let process = self.stage.process(call, &input, &mut out);
             let error = match process.instrument(span.clone()).await {
-                Ok(()) => return self.emitted(out, &input),
+                Ok(()) => return self.emitted(out, &input, Mark::of(&raw.headers).as_ref()),
                 Err(error) => error,
             };
             match error {
@@ -173,7 +191,12 @@ impl<S: Stage> Shared<S> {
         }
     }
 
-    fn emitted(&self, out: Outbox<S::Out>, input: &Envelope<Event<S::In>>) -> Outcome {
+    fn emitted(
+        &self,
+        out: Outbox<S::Out>,
+        input: &Envelope<Event<S::In>>,
+        mark: Option<&Mark>,
+    ) -> Outcome {
         let (events, skipped) = out.into_parts();
         if events.is_empty() {
             return Outcome::Skipped(skipped.unwrap_or("nothing"));
@@ -181,12 +204,17 @@ impl<S: Stage> Shared<S> {
         if input.rebuilding {
             return Outcome::Skipped("rebuilding");
         }
+        let mark = self.shadow.as_ref().or(mark).map(Mark::made);
         let encode = |event: &Event<S::Out>| {
+            let headers = headers::with_trace(&input.trace.next());
             Ok(OutRecord {
                 topic: self.output.clone(),
                 key: Some(event.head.call_id.clone().into_bytes()),
                 payload: Some(self.decoder.codec().encode(event)?),
-                headers: headers::with_trace(&input.trace.next()),
+                headers: match &mark {
+                    Some(mark) => mark.put(headers),
+                    None => headers,
+                },
             })
         };
         match events.iter().map(encode).collect::<Result<_, CodecError>>() {

@@ -4,12 +4,12 @@
 //! unknown, and a new producer with the same transactional id ends whatever the old one left open.
 //! All calls here block; they belong on the stage's own thread.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
@@ -24,12 +24,15 @@ use crate::{Delivery, Kafka};
 /// without a pause in its last millisecond, which took an eighth of two cores.
 const STEP: Duration = Duration::from_micros(200);
 
+/// How much later than its time limit a call that keeps it may come back.
+const GRACE: Duration = Duration::from_secs(1);
+
 pub(crate) struct Writer {
     kafka: Kafka,
     settings: Settings,
     transactional_id: String,
     /// None while the last one was thrown away.
-    producer: Option<BaseProducer<Deliveries>>,
+    producer: Option<Arc<BaseProducer<Deliveries>>>,
 }
 
 impl Writer {
@@ -70,8 +73,12 @@ impl Writer {
         }
         let config = self.kafka.producer(&own);
         let producer = BaseProducer::from_config_and_context(&config, Deliveries::default())?;
-        if self.kafka.delivery == Delivery::ExactlyOnce {
-            producer.init_transactions(self.timeout())?;
+        let producer = Arc::new(producer);
+        if self.kafka.delivery == Delivery::ExactlyOnce
+            && let Err(error) = producer.init_transactions(self.timeout())
+        {
+            throw_away(producer);
+            return Err(error);
         }
         self.producer = Some(producer);
         Ok(())
@@ -88,21 +95,46 @@ impl Writer {
         let Some(producer) = self.producer.take() else {
             return Err(KafkaError::Canceled);
         };
-        match self.kafka.delivery {
-            Delivery::ExactlyOnce => self.transact(&producer, records, offsets, group)?,
-            Delivery::AtLeastOnce => {
-                self.send(&producer, records)?;
-                self.delivered(&producer)?;
-                group.commit(offsets)?;
-            }
+        let written = match self.kafka.delivery {
+            Delivery::ExactlyOnce => self.transact(&producer, records, offsets, group),
+            Delivery::AtLeastOnce => self.produce(&producer, records, offsets, group),
+        };
+        match written {
+            Ok(()) => self.producer = Some(producer),
+            Err(_) => throw_away(producer),
         }
+        written
+    }
+
+    fn produce(
+        &self,
+        producer: &BaseProducer<Deliveries>,
+        records: &[OutRecord],
+        offsets: &TopicPartitionList,
+        group: &Group,
+    ) -> KafkaResult<()> {
+        self.send(producer, records)?;
+        self.delivered(producer)?;
+        group.commit(offsets)
+    }
+
+    /// Writes records that come from no group, all or none. After an error the writer is closed, and
+    /// whether they were written is for the records themselves to tell.
+    pub fn write_alone(&mut self, records: &[OutRecord]) -> KafkaResult<()> {
+        let Some(producer) = self.producer.take() else {
+            return Err(KafkaError::Canceled);
+        };
+        producer.begin_transaction()?;
+        self.send(&producer, records)?;
+        self.delivered(&producer)?;
+        producer.commit_transaction(self.timeout())?;
         self.producer = Some(producer);
         Ok(())
     }
 
     fn transact(
         &self,
-        producer: &BaseProducer<Deliveries>,
+        producer: &Arc<BaseProducer<Deliveries>>,
         records: &[OutRecord],
         offsets: &TopicPartitionList,
         group: &Group,
@@ -110,9 +142,29 @@ impl Writer {
         producer.begin_transaction()?;
         self.send(producer, records)?;
         // The records travel while the offsets do.
-        producer.send_offsets_to_transaction(offsets, &group.metadata()?, self.timeout())?;
+        self.send_offsets(producer, offsets.clone(), group.metadata()?)?;
         self.delivered(producer)?;
         producer.commit_transaction(self.timeout())
+    }
+
+    /// Sends offsets from a thread of its own: librdkafka overlooks the time limit while the group's coordinator is away
+    /// (its issue 5456), and may wait for ever once that broker was taken off its list (5511).
+    fn send_offsets(
+        &self,
+        producer: &Arc<BaseProducer<Deliveries>>,
+        offsets: TopicPartitionList,
+        member: ConsumerGroupMetadata,
+    ) -> KafkaResult<()> {
+        let (producer, limit) = (Arc::clone(producer), self.timeout());
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            let sent = producer.send_offsets_to_transaction(&offsets, &member, limit);
+            drop(producer);
+            // Nobody waits any more when the time is over.
+            let _ = tell.send(sent);
+        });
+        let late = KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut);
+        told.recv_timeout(limit + GRACE).unwrap_or(Err(late))
     }
 
     fn send(&self, producer: &BaseProducer<Deliveries>, records: &[OutRecord]) -> KafkaResult<()> {
@@ -146,6 +198,12 @@ impl Writer {
     fn timeout(&self) -> Duration {
         Duration::from_millis(self.settings.transaction_timeout_ms)
     }
+}
+
+/// Drops a producer on a thread of its own: librdkafka waits there for what it has begun with its brokers, without a
+/// limit while they come and go. The next producer of the same transactional id shuts it out.
+fn throw_away(producer: Arc<BaseProducer<Deliveries>>) {
+    std::thread::spawn(move || drop(producer));
 }
 
 /// Takes in deliveries after a pause.

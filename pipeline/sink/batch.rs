@@ -7,6 +7,7 @@ use futures::FutureExt;
 use schemas::AnyEvent;
 
 use crate::dead_letter::{Flood, RawRecord, letter};
+use crate::replay::Mark;
 use crate::runner::measures::{Measures, age};
 use crate::runner::work::{backoff, panicked};
 use crate::runner::{RunError, Settings};
@@ -47,6 +48,10 @@ impl<S: Sink> Batch<S> {
         };
         let (mut events, mut raws, mut dead) = (Vec::new(), Vec::new(), Vec::new());
         for raw in records {
+            if Mark::of(&raw.headers).is_some_and(|mark| !S::EFFECTS.admit(S::NAME, &mark)) {
+                self.count("skipped", "replayed", 1);
+                continue;
+            }
             self.measures.record_age.observe(age(raw.timestamp));
             match self.decode(&raw).await {
                 Ok(event) => {

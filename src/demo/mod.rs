@@ -17,7 +17,7 @@ use consumers::registry::{self, Process};
 use pipeline::Decoder;
 use pipeline::config::Config;
 use pipeline::producer::Producer;
-use pipeline::reader::{From, Reader};
+use pipeline::reader::{From, Reader, Replayed};
 use pipeline::seal::MasterKey;
 use producers::call::Pace;
 use producers::{audio, samples, wav};
@@ -216,7 +216,14 @@ impl Demo {
         let deps = &process.deps;
         let topics = [Utterance::TOPIC, Insight::TOPIC, Tip::TOPIC];
         let decoder = Decoder::from(deps);
-        let mut reader = Reader::open(&process.kafka, decoder, &topics, From::Beginning).await?;
+        let mut reader = Reader::open(
+            &process.kafka,
+            decoder,
+            &topics,
+            From::Beginning,
+            Replayed::Read,
+        )
+        .await?;
         let secret = process
             .config
             .section::<gateway::Settings>("gateway")?

@@ -12,7 +12,7 @@ use crm_servers::salesforce::{self, Field as Column, Kind as ColumnKind, Object,
 use harness::{Process as Spawned, eventually, unique};
 use pipeline::config::{Config, DatabaseUrl};
 use pipeline::database::{self, DatabaseSettings};
-use pipeline::reader::From;
+use pipeline::reader::{From, Replayed};
 use pipeline::seal::{DatabaseKeys, MasterKey};
 use pipeline::telemetry::Health;
 use pipeline::{
@@ -339,7 +339,14 @@ impl Scene {
     /// What lies on a topic now.
     pub async fn read(&self, topic: Topic) -> Vec<Envelope<AnyEvent>> {
         let decoder = Decoder::new(Arc::clone(&self.codec), None);
-        let reader = Reader::open(&self.kafka, decoder, &[topic], From::Beginning).await;
+        let reader = Reader::open(
+            &self.kafka,
+            decoder,
+            &[topic],
+            From::Beginning,
+            Replayed::Read,
+        )
+        .await;
         let mut reader = reader.unwrap();
         let mut all = Vec::new();
         while let Some(next) = reader.next_present().await {

@@ -10,6 +10,7 @@ mod orderly;
 mod pace;
 mod readiness;
 mod registry;
+mod replayed;
 mod scene;
 mod sinks;
 mod stages;

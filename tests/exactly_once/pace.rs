@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pipeline::reader::From;
+use pipeline::reader::{From, Replayed};
 use pipeline::{Decoder, Reader};
 use schemas::{EventId, topics};
 
@@ -28,7 +28,7 @@ async fn pace_of_one_stage_at_50_records_a_second() {
 
     let decoder = Decoder::new(Arc::clone(&scene.codec), None);
     let topics = [topics::CALLS_INSIGHTS];
-    let mut reader = Reader::open(&scene.kafka, decoder, &topics, From::End)
+    let mut reader = Reader::open(&scene.kafka, decoder, &topics, From::End, Replayed::Read)
         .await
         .unwrap();
     let mut ticks = tokio::time::interval(Duration::from_micros(1_000_000 / RATE));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, ready};
 use harness::eventually;
-use pipeline::reader::From;
+use pipeline::reader::{From, Replayed};
 use pipeline::{Decoder, Poison, ReadError, Reader, SchemaSource, StageError};
 use schemas::{AnyEvent, Codec, topics};
 use serde_json::{Value, json};
@@ -66,7 +66,14 @@ async fn a_reader_waits_for_the_registry_and_reads_what_another_writer_wrote() {
     let codec = Arc::new(Codec::new().unwrap());
     let decoder = Decoder::new(codec, Some(Registry::new()));
     let topics = [topics::CALLS_TRANSCRIPT];
-    let reader = Reader::open(&scene.kafka, decoder, &topics, From::Beginning).await;
+    let reader = Reader::open(
+        &scene.kafka,
+        decoder,
+        &topics,
+        From::Beginning,
+        Replayed::Read,
+    )
+    .await;
     let mut reader = reader.unwrap();
     // Whoever gives up waiting and comes back has missed nothing.
     let mut read = async || {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use harness::{Process, eventually, unique};
-use pipeline::reader::From;
+use pipeline::reader::{From, Replayed};
 use pipeline::runner::{self, RunError, Settings};
 use pipeline::seal::{MasterKey, MemoryKeys};
 use pipeline::telemetry::Health;
@@ -130,9 +130,15 @@ impl Scene {
     pub async fn output(&self) -> Vec<Envelope<AnyEvent>> {
         let decoder = Decoder::new(Arc::clone(&self.codec), None);
         let topics = [topics::CALLS_INSIGHTS];
-        let mut reader = Reader::open(&self.kafka, decoder, &topics, From::Beginning)
-            .await
-            .unwrap();
+        let mut reader = Reader::open(
+            &self.kafka,
+            decoder,
+            &topics,
+            From::Beginning,
+            Replayed::Read,
+        )
+        .await
+        .unwrap();
         let mut events = Vec::new();
         while let Some(event) = reader.next_present().await {
             events.push(event.unwrap());

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pipeline::envelope::Input;
-use pipeline::{Deps, Envelope, Outbox, Poison, Sink, Stage, StageError};
+use pipeline::{Deps, Effects, Envelope, Outbox, Poison, Sink, Stage, StageError};
 use schemas::{
     AnyEvent, Body, Conversation, EventId, Insight, Sentiment, SentimentLabel, Topic, Utterance,
     topics,
@@ -54,6 +54,7 @@ impl Counter {
 
 impl Stage for Counter {
     const NAME: &'static str = "counter";
+    const EFFECTS: Effects = Effects::Topic;
     type In = Utterance;
     type Out = Insight;
     type Settings = ();
@@ -133,6 +134,7 @@ impl Keeper {
 
 impl Sink for Keeper {
     const NAME: &'static str = "keeper";
+    const EFFECTS: Effects = Effects::Rows;
     const TOPICS: &'static [Topic] = &[topics::CALLS_TRANSCRIPT, topics::CALLS_INSIGHTS];
 
     async fn write(&self, batch: &[Envelope<AnyEvent>]) -> Result<(), StageError> {

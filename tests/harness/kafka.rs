@@ -4,6 +4,7 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 use crate::attended::Attended;
+use crate::{Wire, free_port};
 
 /// A real Apache Kafka cluster on 127.0.0.1, empty at the start, gone when dropped or when this process ends.
 ///
@@ -23,6 +24,39 @@ impl Kafka {
         Self {
             brokers: Attended::start("kafka", arguments).await,
         }
+    }
+
+    /// Starts brokers with other ways to them beside the straight one, each over wires of its own: a client that is
+    /// given [`Way::bootstrap`] reaches every broker over that way's wires only.
+    ///
+    /// # Panics
+    /// When they do not start.
+    pub async fn start_with_ways(brokers: usize, ways: usize) -> (Self, Vec<Way>) {
+        let told: Vec<Vec<u16>> = (0..ways)
+            .map(|_| (0..brokers).map(|_| free_port()).collect())
+            .collect();
+        let mut arguments = vec!["--brokers".to_owned(), brokers.to_string()];
+        for ports in &told {
+            let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+            arguments.extend(["--way".to_owned(), ports.join(",")]);
+        }
+        let kafka = Self {
+            brokers: Attended::start("kafka", arguments).await,
+        };
+        let known = std::fs::read(kafka.folder().join("cluster.json"));
+        let cluster: Result<Cluster, _> = known
+            .map_err(|error| error.to_string())
+            .and_then(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string()));
+        let cluster = cluster.unwrap_or_else(|error| panic!("cluster.json: {error}"));
+        let mut made = Vec::new();
+        for way in cluster.ways {
+            let mut wires = Vec::new();
+            for (told, port) in way.told.into_iter().zip(way.ports) {
+                wires.push(Wire::listen(told, port).await);
+            }
+            made.push(Way { wires });
+        }
+        (kafka, made)
     }
 
     /// The addresses for `bootstrap.servers`.
@@ -58,6 +92,33 @@ impl Kafka {
     /// Lets a frozen broker go on.
     pub async fn resume_broker(&self, number: usize) {
         self.brokers.tell("resume", number).await;
+    }
+}
+
+/// What `deploy/kafka` notes of a cluster's ways.
+#[derive(serde::Deserialize)]
+struct Cluster {
+    ways: Vec<Ports>,
+}
+
+/// Where clients are told to find each broker, and where it listens for them.
+#[derive(serde::Deserialize)]
+struct Ports {
+    told: Vec<u16>,
+    ports: Vec<u16>,
+}
+
+/// One way to all brokers of a cluster.
+pub struct Way {
+    /// A wire to each broker, in their order.
+    pub wires: Vec<Wire>,
+}
+
+impl Way {
+    /// The addresses for `bootstrap.servers`.
+    pub fn bootstrap(&self) -> String {
+        let addresses = self.wires.iter().map(Wire::address);
+        addresses.collect::<Vec<_>>().join(",")
     }
 }
 

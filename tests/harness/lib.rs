@@ -19,10 +19,12 @@ mod paths;
 mod postgres;
 mod process;
 mod wait;
+mod wire;
 
 pub use browser::{Browser, chromium};
-pub use kafka::{Kafka, kafka};
+pub use kafka::{Kafka, Way, kafka};
 pub use paths::{Models, cache, checkout, models, python, shared};
 pub use postgres::{Postgres, postgres};
 pub use process::{Process, Signal, alive};
 pub use wait::{eventually, free_port, unique};
+pub use wire::{Flow, Wire};

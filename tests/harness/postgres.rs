@@ -28,6 +28,19 @@ impl Postgres {
         self.server.address()
     }
 
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        let address = self
+            .url()
+            .rsplit_once('@')
+            .map_or("", |(_, address)| address);
+        let port = address.split([':', '/']).nth(1);
+        match port.and_then(|port| port.parse().ok()) {
+            Some(port) => port,
+            None => panic!("no port in the server's url"),
+        }
+    }
+
     /// The server's folder: `log` is its log, `pid` its process id and start time.
     pub fn folder(&self) -> &Path {
         self.server.folder()
@@ -38,10 +51,23 @@ impl Postgres {
     /// # Panics
     /// When the server refuses.
     pub async fn create_database(&self) -> String {
+        self.create("").await
+    }
+
+    /// Makes a copy of the database at `url`, to which nobody may be connected, and gives the copy's URL.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub async fn copy_database(&self, url: &str) -> String {
+        let name = url.rsplit_once('/').map_or(url, |(_, name)| name);
+        self.create(&format!("TEMPLATE \"{name}\"")).await
+    }
+
+    async fn create(&self, how: &str) -> String {
         let name = unique("test");
         let created = async {
             let mut connection = PgConnection::connect(self.url()).await?;
-            let statement = AssertSqlSafe(format!("CREATE DATABASE \"{name}\""));
+            let statement = AssertSqlSafe(format!("CREATE DATABASE \"{name}\" {how}"));
             sqlx::query(statement).execute(&mut connection).await?;
             connection.close().await
         };
@@ -62,6 +88,16 @@ impl Postgres {
     /// Stops the server in good order; its data stays.
     pub async fn stop(&self) {
         self.server.tell("stop", 1).await;
+    }
+
+    /// Freezes the server (SIGSTOP): it keeps its connections and takes no new ones.
+    pub async fn pause(&self) {
+        self.server.tell("pause", 1).await;
+    }
+
+    /// Lets a frozen server go on.
+    pub async fn resume(&self) {
+        self.server.tell("resume", 1).await;
     }
 
     /// Starts a killed or stopped server on its old port and data and waits until it serves.

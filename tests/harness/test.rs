@@ -5,13 +5,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use harness::{Kafka, Postgres, Process, Signal, alive, eventually, unique};
+use harness::{Flow, Kafka, Postgres, Process, Signal, Wire, alive, eventually, unique};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use sqlx::{Connection, PgConnection};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -147,6 +149,32 @@ async fn a_process_can_be_frozen_and_ended_and_what_it_wrote_is_kept() {
     process.signal(Signal::Term);
     process.signal(Signal::Continue);
     assert_eq!(process.wait(SOON).await.code(), Some(7));
+}
+
+#[tokio::test]
+async fn a_cut_wire_holds_what_is_sent_until_it_is_whole() {
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let wire = Wire::to(server.local_addr().unwrap().port()).await;
+    let mut client = TcpStream::connect(wire.address()).await.unwrap();
+    let (mut served, _) = server.accept().await.unwrap();
+    let mut byte = [0];
+    client.write_all(b"a").await.unwrap();
+    served.read_exact(&mut byte).await.unwrap();
+    assert_eq!(&byte, b"a");
+    let cut_up = Flow {
+        cut_up: true,
+        ..Flow::default()
+    };
+    wire.set(cut_up);
+    client.write_all(b"b").await.unwrap();
+    // The other way it carries on.
+    served.write_all(b"c").await.unwrap();
+    client.read_exact(&mut byte).await.unwrap();
+    assert_eq!(&byte, b"c");
+    assert!(served.try_read(&mut byte).is_err(), "it came through");
+    wire.set(Flow::default());
+    served.read_exact(&mut byte).await.unwrap();
+    assert_eq!(&byte, b"b");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -107,6 +107,27 @@ async fn a_screen_resumes_at_any_gateway_and_loses_and_repeats_nothing() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_lags_behind_repeats_nothing_to_a_screen_from_another() {
+    let rig = Rig::new().await;
+    let lagging = rig.beside().await;
+    let call = Call::new(&rig, "acme", "call-1");
+    let tips: Vec<_> = (1..=3).map(|offset| call.tip(offset, 60_000).1).collect();
+    for gateway in [&rig, &lagging] {
+        gateway.take(call.started("ana", 0));
+    }
+    rig.take(tips[0].clone());
+    rig.take(tips[1].clone());
+    let seen = rig.screen("acme", "ana").await.backlog().await;
+    let last = seen.last().unwrap();
+    let mut screen = lagging.resume("acme", "ana", &last.id).await;
+    assert_eq!(screen.backlog().await, []);
+    for tip in tips {
+        lagging.take(tip);
+    }
+    assert_eq!(screen.expect("tip").await.id, "call-1~0.-.3.-");
+}
+
+#[tokio::test]
 async fn nobody_sees_the_call_of_another_rep_or_tenant() {
     let rig = Rig::new().await;
     let call = Call::new(&rig, "acme", "call-1");

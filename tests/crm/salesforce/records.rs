@@ -319,7 +319,7 @@ fn typed(field: &Field, value: &Value) -> Result<Value, Refusal> {
         Kind::Number if !value.is_number() => wrong("double"),
         Kind::Integer if value.as_i64().is_none() => wrong("int"),
         Kind::Checkbox if !value.is_boolean() => wrong("boolean"),
-        Kind::DateTime => match value.as_str().and_then(|text| datetime(text)) {
+        Kind::DateTime => match value.as_str().and_then(datetime) {
             Some(time) => Ok(Value::String(time)),
             None => wrong("datetime"),
         },

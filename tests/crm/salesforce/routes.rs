@@ -344,19 +344,25 @@ fn several(version: &str, object: &Object, ids: &[String]) -> Response {
 type By = (String, String, String, String);
 
 /// The one record with an external id, or the answer that says that there is none or more.
-fn one(org: &Org, version: &str, object: &Object, by: (&str, &str)) -> Result<String, Response> {
+fn one(
+    org: &Org,
+    version: &str,
+    object: &Object,
+    by: (&str, &str),
+) -> Result<String, Box<Response>> {
     let (field, value) = by;
-    let field = external_id(object, field).map_err(IntoResponse::into_response)?;
+    let field = external_id(object, field).map_err(|refused| Box::new(refused.into_response()))?;
     let value = Value::String(value.to_owned());
     let mut found = org.records().matching(object, field, &value);
     match (found.pop(), found.is_empty()) {
         (Some(id), true) => Ok(id),
         (Some(id), false) => {
             found.push(id);
-            Err(several(version, object, &found))
+            Err(Box::new(several(version, object, &found)))
         }
         (None, _) => {
-            Err(Refusal::not_found("The requested resource does not exist").into_response())
+            let none = Refusal::not_found("The requested resource does not exist");
+            Err(Box::new(none.into_response()))
         }
     }
 }
@@ -367,7 +373,7 @@ async fn read_by(
     Query(asked): Query<Fields>,
 ) -> Result<Json<Value>, Response> {
     let object = org.object(&object).map_err(IntoResponse::into_response)?;
-    let id = one(&org, &version, object, (&field, &value))?;
+    let id = one(&org, &version, object, (&field, &value)).map_err(|answer| *answer)?;
     let records = org.records();
     let record = records.get(object, &id);
     record
@@ -382,7 +388,7 @@ async fn delete_by(
 ) -> Result<StatusCode, Response> {
     let object = org.object(&object).map_err(IntoResponse::into_response)?;
     lock(partly).map_err(IntoResponse::into_response)?;
-    let id = one(&org, &version, object, (&field, &value))?;
+    let id = one(&org, &version, object, (&field, &value)).map_err(|answer| *answer)?;
     let deleted = org.records().delete(object, &id);
     let id = deleted.map_err(IntoResponse::into_response)?;
     org.wrote(object, &id, Change::Deleted, Map::new());

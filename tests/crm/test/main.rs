@@ -1,5 +1,8 @@
 //! The test servers themselves: what they refuse, keep and do wrong.
 
+// Helpers of tests may panic like the tests themselves.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod faults;
 mod hubspot;
 mod salesforce;
