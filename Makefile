@@ -1,6 +1,6 @@
 # Every target is a line or two onto cargo or a script.
 .DEFAULT_GOAL := help
-.PHONY: demo test faults fuzz lint bench eval models train help
+.PHONY: demo test faults notes fuzz lint bench eval models train help
 
 demo: models ## Play a sales call through the whole pipeline (ARGS="FILE.wav --speed 4" are passed on)
 	@cargo run --release -- demo $(ARGS)
@@ -45,6 +45,9 @@ models: ## Fetch and convert the models, once
 train: ## Train the insights model anew on models/data and, where they are, the shared data
 	@scripts/setup demo
 	@$$(scripts/venv models/training/requirements.txt) models/training/train.py
+
+notes: ## Kill the CRM stage over and over while the CRMs misbehave: each call's note exactly once, 20 seeds
+	@CRM_SEEDS=$${CRM_SEEDS:-20} CRM_CALLS=$${CRM_CALLS:-40} cargo test --release --test crm_notes killed -- --nocapture
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10

@@ -4,11 +4,12 @@ use futures::future::{BoxFuture, FutureExt};
 use pipeline::config::{Config, ConfigSection, Section};
 use pipeline::replay::ReplayError;
 use pipeline::replay::shadow::{self, Shadow, Shadowed};
-use pipeline::{Deps, Effects, Kafka, Sink, Stage, runner, sink};
+use pipeline::{Deps, Effects, Kafka, OpenSink, Stage, runner, sink};
 use schemas::{Item, Topic};
 use tokio_util::sync::CancellationToken;
 
 use crate::coaching::Coaching;
+use crate::crm;
 use crate::gateway::{self, Gateway};
 use crate::insights::Insights;
 use crate::reporting::Reporting;
@@ -33,6 +34,8 @@ pub struct Process {
 pub struct Entry {
     /// Folder, config section, consumer group and metric label.
     pub name: &'static str,
+    /// Names of further sinks that run with it: their dead letters are its own.
+    pub with: &'static [&'static str],
     /// What it does beyond its output topic.
     pub effects: Effects,
     /// What it reads.
@@ -56,9 +59,10 @@ pub struct Trial {
     pub run: fn(Config, Shadow) -> BoxFuture<'static, Result<Shadowed, ReplayError>>,
 }
 
-/// The stage of that name.
+/// The stage of that name, or that a sink of that name runs with.
 pub fn named(name: &str) -> Option<&'static Entry> {
-    STAGES.iter().find(|entry| entry.name == name)
+    let mut stages = STAGES.iter();
+    stages.find(|entry| entry.name == name || entry.with.contains(&name))
 }
 
 /// Every stage, in the order in which a call passes them.
@@ -68,7 +72,17 @@ pub const STAGES: &[Entry] = &[
     stage::<Coaching>(),
     sink::<Reporting>(),
     Entry {
+        name: crm::Settings::NAME,
+        with: crm::SINKS,
+        effects: Effects::Outside,
+        reads: crm::TOPICS,
+        section: ConfigSection::of::<crm::Settings>(),
+        run: |process| crm::run(process).boxed(),
+        trial: None,
+    },
+    Entry {
         name: gateway::Settings::NAME,
+        with: &[],
         effects: gateway::EFFECTS,
         reads: gateway::TOPICS,
         section: ConfigSection::of::<gateway::Settings>(),
@@ -80,6 +94,7 @@ pub const STAGES: &[Entry] = &[
 const fn stage<S: Stage>() -> Entry {
     Entry {
         name: S::NAME,
+        with: &[],
         effects: S::EFFECTS,
         reads: const { &[S::In::TOPIC] },
         section: ConfigSection::of_stage::<S>(),
@@ -121,9 +136,10 @@ async fn trial<S: Stage>(config: Config, shadow: Shadow) -> Result<Shadowed, Rep
     shadow::run(stage, shadow).await
 }
 
-const fn sink<S: Sink>() -> Entry {
+const fn sink<S: OpenSink>() -> Entry {
     Entry {
         name: S::NAME,
+        with: &[],
         effects: S::EFFECTS,
         reads: S::TOPICS,
         section: ConfigSection::of_sink::<S>(),

@@ -37,4 +37,4 @@ pub use outbox::Outbox;
 pub use producer::{ProduceError, Producer};
 pub use reader::{ReadError, Reader};
 pub use seal::{CallKey, Field, KeyStore, SealError, Sealer};
-pub use stage::{Sink, Stage};
+pub use stage::{OpenSink, Sink, Stage};

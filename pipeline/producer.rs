@@ -7,11 +7,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::ToBytes;
 use rdkafka::producer::future_producer::{Delivery as Written, OwnedDeliveryResult};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
-use schemas::{Codec, CodecError, Event, Item};
+use schemas::{AnyEvent, Codec, CodecError, Event, Item};
 
-use crate::dead_letter::OutRecord;
+use crate::dead_letter::{OutRecord, RawRecord, letter};
 use crate::kafka::Quiet;
-use crate::{Kafka, Origin, TraceContext, headers};
+use crate::{Envelope, Kafka, Origin, Poison, TraceContext, headers};
 
 /// How long to wait for a broker before saying so, each time.
 const SAY_SO_AFTER: Duration = Duration::from_secs(5);
@@ -85,6 +85,30 @@ impl Producer {
             .payload(&payload)
             .headers(headers::with_trace(trace));
         self.write(record, &topic).await
+    }
+
+    /// Writes an event that no retry can help to its topic's dead letters, with where it came from
+    /// and why `stage` gave it up; returns once the broker has it.
+    ///
+    /// # Errors
+    /// [`ProduceError`]; none of them is mended by trying again.
+    pub async fn bury<T: Item>(
+        &self,
+        event: &Event<T>,
+        came: &Envelope<AnyEvent>,
+        stage: &str,
+        poison: &Poison,
+    ) -> Result<(), ProduceError> {
+        let raw = RawRecord {
+            origin: came.origin.clone(),
+            timestamp: came.timestamp,
+            key: Some(event.head.call_id.clone().into_bytes()),
+            payload: Some(self.codec.encode(event)?),
+            headers: headers::with_trace(&came.trace),
+        };
+        let dead = self.kafka.dead(&T::TOPIC);
+        self.send_record(letter(raw, &dead, stage, poison)).await?;
+        Ok(())
     }
 
     /// Writes a record as it is.

@@ -105,6 +105,17 @@ pub trait Sink: Sized + Send + Sync + 'static {
     const EFFECTS: Effects;
     /// What it reads.
     const TOPICS: &'static [Topic];
+
+    /// Writes a batch, all of it or nothing. On [`StageError::Poison`] the runner writes the
+    /// batch's events one by one, to find the poison and dead-letter only that.
+    fn write(
+        &self,
+        batch: &[Envelope<AnyEvent>],
+    ) -> impl Future<Output = Result<(), StageError>> + Send;
+}
+
+/// A sink that needs no more than its settings and what every stage may use.
+pub trait OpenSink: Sink {
     /// Its config section.
     type Settings: DeserializeOwned + Serialize + Default + Send;
 
@@ -113,11 +124,4 @@ pub trait Sink: Sized + Send + Sync + 'static {
         settings: Self::Settings,
         deps: &Deps,
     ) -> impl Future<Output = anyhow::Result<Self>> + Send;
-
-    /// Writes a batch, all of it or nothing. On [`StageError::Poison`] the runner writes the
-    /// batch's events one by one, to find the poison and dead-letter only that.
-    fn write(
-        &self,
-        batch: &[Envelope<AnyEvent>],
-    ) -> impl Future<Output = Result<(), StageError>> + Send;
 }

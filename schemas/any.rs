@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::{
-    Body, Chunk, Codec, CodecError, Ended, Event, Feedback, Head, Insight, Item, Started, Tip,
-    Utterance,
+    Body, Chunk, Codec, CodecError, Ended, Event, Feedback, Head, Insight, Item, Note, NoteRequest,
+    ParkedNote, Started, Tip, Utterance,
 };
 
 /// An event of any topic.
@@ -21,6 +21,12 @@ pub enum AnyEvent {
     Tip(Event<Tip>),
     /// Of `coaching.feedback`.
     Feedback(Event<Feedback>),
+    /// Of `crm.requests`.
+    NoteRequest(Event<NoteRequest>),
+    /// Of `crm.parked`.
+    ParkedNote(Event<ParkedNote>),
+    /// Of `crm.notes`.
+    Note(Event<Note>),
 }
 
 impl AnyEvent {
@@ -32,6 +38,9 @@ impl AnyEvent {
             t if t == Insight::TOPIC.name => codec.decode(bytes).map(Self::Insight),
             t if t == Tip::TOPIC.name => codec.decode(bytes).map(Self::Tip),
             t if t == Feedback::TOPIC.name => codec.decode(bytes).map(Self::Feedback),
+            t if t == NoteRequest::TOPIC.name => codec.decode(bytes).map(Self::NoteRequest),
+            t if t == ParkedNote::TOPIC.name => codec.decode(bytes).map(Self::ParkedNote),
+            t if t == Note::TOPIC.name => codec.decode(bytes).map(Self::Note),
             other => Err(CodecError::UnknownTopic(other.to_owned())),
         }
     }
@@ -44,6 +53,9 @@ impl AnyEvent {
             Self::Insight(event) => &event.head,
             Self::Tip(event) => &event.head,
             Self::Feedback(event) => &event.head,
+            Self::NoteRequest(event) => &event.head,
+            Self::ParkedNote(event) => &event.head,
+            Self::Note(event) => &event.head,
         }
     }
 
@@ -61,6 +73,9 @@ impl AnyEvent {
             Self::Insight(event) => of(event),
             Self::Tip(event) => of(event),
             Self::Feedback(event) => of(event),
+            Self::NoteRequest(event) => of(event),
+            Self::ParkedNote(event) => of(event),
+            Self::Note(event) => of(event),
         }
     }
 
@@ -78,6 +93,9 @@ impl AnyEvent {
             Self::Insight(event) => of(event),
             Self::Tip(event) => of(event),
             Self::Feedback(event) => of(event),
+            Self::NoteRequest(event) => of(event),
+            Self::ParkedNote(event) => of(event),
+            Self::Note(event) => of(event),
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod any;
 pub mod audio;
 pub mod call;
 pub mod codec;
+pub mod crm;
 pub mod event;
 pub mod feedback;
 pub mod insight;
@@ -22,6 +23,7 @@ pub use call::{
     Conversation, EndReason, Ended, Language, ObjectionKind, ObjectionOutcome, Speaker, Started,
 };
 pub use codec::{Codec, CodecError};
+pub use crm::{Crm, Note, NoteCause, NoteRequest, NoteResult, ParkedNote};
 pub use event::{Body, Event, EventId, Head, Item};
 pub use feedback::{Action, Feedback};
 pub use insight::{Insight, Objection, Sentiment, SentimentLabel};

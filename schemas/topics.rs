@@ -88,6 +88,36 @@ pub const COACHING_FEEDBACK: Topic = Topic {
     retention: days(90),
 };
 
+/// Whose note is to be written in a CRM.
+pub const CRM_REQUESTS: Topic = Topic {
+    name: "crm.requests",
+    schema: include_str!("avro/crm.requests.avsc"),
+    schema_id: 6,
+    story: false,
+    partitions: 12,
+    retention: days(30),
+};
+
+/// Whose note waits for a CRM.
+pub const CRM_PARKED: Topic = Topic {
+    name: "crm.parked",
+    schema: include_str!("avro/crm.parked.avsc"),
+    schema_id: 7,
+    story: false,
+    partitions: 12,
+    retention: days(30),
+};
+
+/// What became of each note.
+pub const CRM_NOTES: Topic = Topic {
+    name: "crm.notes",
+    schema: include_str!("avro/crm.notes.avsc"),
+    schema_id: 8,
+    story: false,
+    partitions: 12,
+    retention: days(90),
+};
+
 /// Every topic of the product.
 pub const ALL: &[Topic] = &[
     CALLS_AUDIO,
@@ -95,4 +125,7 @@ pub const ALL: &[Topic] = &[
     CALLS_INSIGHTS,
     COACHING_TIPS,
     COACHING_FEEDBACK,
+    CRM_REQUESTS,
+    CRM_PARKED,
+    CRM_NOTES,
 ];

@@ -3,6 +3,7 @@
 mod analyze;
 mod call;
 mod config;
+mod crm;
 mod demo;
 mod gateway;
 mod replay;
@@ -64,6 +65,8 @@ enum Command {
     Replay(replay::Args),
     /// Print a token with which a rep's softphone connects to the gateway
     Token(token::Args),
+    /// Notes of calls in the tenants' CRMs: check, preview, status, erase
+    Crm(crm::Args),
     /// Transcribe a recording offline: one JSON line an utterance
     Transcribe(transcribe::Args),
     /// Find sentiment and objections offline: JSON lines in, JSON lines out
@@ -93,6 +96,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Transcript(args) => block_on(transcript::run(args, config)),
         Command::Tail(args) => block_on(tail::run(args, config)),
         Command::Topics(args) => block_on(topics::run(args, config)),
+        Command::Crm(args) => block_on(crm::run(args, config)),
         Command::Replay(args) => block_on(replay::run(args, config)),
         Command::Token(args) => token::run(&args, config),
         Command::Transcribe(args) => transcribe::run(args).map(|()| ExitCode::SUCCESS),

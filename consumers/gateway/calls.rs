@@ -371,6 +371,9 @@ fn split(event: AnyEvent) -> Option<(Source, Body<Story>)> {
             body(event.body, |item| Story::Tip(event.head.event_id, item)),
         )),
         AnyEvent::Feedback(event) => Some((Source::Feedback, body(event.body, Story::Feedback))),
-        AnyEvent::Audio(_) => None,
+        AnyEvent::Audio(_)
+        | AnyEvent::NoteRequest(_)
+        | AnyEvent::ParkedNote(_)
+        | AnyEvent::Note(_) => None,
     }
 }

@@ -5,17 +5,18 @@ use std::collections::BTreeMap;
 
 use pipeline::Envelope;
 use schemas::{
-    AnyEvent, Body, Chunk, Ended, Event, Feedback, Head, Insight, Item, Started, Tip, Utterance,
+    AnyEvent, Body, Chunk, Ended, Event, Feedback, Head, Insight, Item, Note, Started, Tip,
+    Utterance,
 };
 
 use super::stretches::Stretches;
 use super::table::{
-    CALL_STORIES, CALLS, CONVERSATIONS, FEEDBACK, INSIGHTS, OBJECTION_OUTCOMES, OBJECTIONS, Row,
-    TIPS, Table, UTTERANCES,
+    CALL_STORIES, CALLS, CONVERSATIONS, FEEDBACK, INSIGHTS, NOTE_RESULTS, OBJECTION_OUTCOMES,
+    OBJECTIONS, Row, TIPS, Table, UTTERANCES,
 };
 
 /// All tables but `audio_received`, in the order in which they are written.
-pub(super) const TABLES: [(Table, Take); 9] = [
+pub(super) const TABLES: [(Table, Take); 10] = [
     (CALLS, |batch| {
         std::mem::take(&mut batch.calls).into_values().collect()
     }),
@@ -36,6 +37,7 @@ pub(super) const TABLES: [(Table, Take); 9] = [
     }),
     (TIPS, |batch| std::mem::take(&mut batch.tips)),
     (FEEDBACK, |batch| std::mem::take(&mut batch.feedback)),
+    (NOTE_RESULTS, |batch| std::mem::take(&mut batch.notes)),
 ];
 
 /// Takes a table's rows out of a batch.
@@ -60,6 +62,7 @@ pub(super) struct Batch {
     conversations: Vec<Row>,
     tips: Vec<Row>,
     feedback: Vec<Row>,
+    notes: Vec<Row>,
 }
 
 /// What a topic tells of a call's start and end.
@@ -103,6 +106,9 @@ impl Batch {
                 AnyEvent::Insight(event) => batch.take(event, at, Self::insight),
                 AnyEvent::Tip(event) => batch.take(event, at, Self::tip),
                 AnyEvent::Feedback(event) => batch.take(event, at, Self::feedback),
+                AnyEvent::Note(event) => batch.take(event, at, Self::note),
+                // What is to be written and what waits: its outcome is what counts.
+                AnyEvent::NoteRequest(_) | AnyEvent::ParkedNote(_) => {}
             }
         }
         batch
@@ -281,6 +287,22 @@ impl Batch {
             head.time,
             feedback.rep.as_str(),
             feedback.action.as_str(),
+        ]);
+    }
+
+    fn note(&mut self, head: &Head, note: &Note) {
+        self.notes.push(row![
+            head.event_id.to_string(),
+            head.call_id.as_str(),
+            head.tenant.as_str(),
+            head.time,
+            note.crm.as_str(),
+            note.result.as_str(),
+            note.crm_id.clone(),
+            note.attempts,
+            note.latency_ms,
+            note.reason.clone(),
+            note.until,
         ]);
     }
 }

@@ -4,12 +4,12 @@ mod batch;
 pub mod rebuild;
 mod stretches;
 mod summary;
-mod table;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 
 use pipeline::database::{self, DatabaseError, Dialect};
-use pipeline::{Deps, Effects, Envelope, Sink, StageError};
+use pipeline::{Deps, Effects, Envelope, OpenSink, Sink, StageError};
 use schemas::{AnyEvent, Topic, topics};
 use serde::{Deserialize, Serialize};
 use sqlx::{Any, AnyConnection, AnyPool, Connection, Row, Transaction};
@@ -46,15 +46,18 @@ impl Sink for Reporting {
     const NAME: &'static str = "reporting";
     const EFFECTS: Effects = Effects::Rows;
     const TOPICS: &'static [Topic] = topics::ALL;
-    type Settings = Settings;
-
-    async fn open(settings: Settings, deps: &Deps) -> anyhow::Result<Self> {
-        Ok(Self::connect(settings, deps.database.clone()).await?)
-    }
 
     async fn write(&self, batch: &[Envelope<AnyEvent>]) -> Result<(), StageError> {
         let batch = Batch::of(batch);
         self.write_batch(batch).await.map_err(database::stage_error)
+    }
+}
+
+impl OpenSink for Reporting {
+    type Settings = Settings;
+
+    async fn open(settings: Settings, deps: &Deps) -> anyhow::Result<Self> {
+        Ok(Self::connect(settings, deps.database.clone()).await?)
     }
 }
 

@@ -246,8 +246,8 @@ impl Rebuild {
         let mut kept = 0;
         for held in held {
             let Some(since) = held.since else { continue };
-            if held.topic == "coaching.feedback" {
-                kept += self.keep_feedback(transaction, since).await?;
+            if let Some((table, at)) = told_once(held.topic) {
+                kept += self.keep_older(transaction, &table, at, since).await?;
                 continue;
             }
             let gone = self.gone(held.topic);
@@ -329,17 +329,19 @@ impl Rebuild {
         Ok(taken)
     }
 
-    async fn keep_feedback(
+    async fn keep_older(
         &self,
         transaction: &mut Transaction<'_, Any>,
+        table: &Table,
+        at: &str,
         since: i64,
     ) -> Result<u64, RebuildError> {
-        let (fresh, live) = (self.fresh("feedback"), self.live_named("feedback"));
-        let columns = super::table::FEEDBACK.columns.join(", ");
+        let (fresh, live) = (self.fresh(table.name), self.live(table));
+        let columns = table.columns.join(", ");
         let (condition, bound) = self.scope.condition();
         let statement = format!(
             "INSERT INTO {fresh} ({columns}) SELECT {columns} FROM {live} \
-             WHERE {condition} AND given_at <= {since} ON CONFLICT DO NOTHING"
+             WHERE {condition} AND {at} <= {since} ON CONFLICT DO NOTHING"
         );
         let done = sqlx::query(sql(statement))
             .bind(bound)
@@ -462,6 +464,15 @@ fn tables() -> impl Iterator<Item = Table> {
     TABLES.into_iter().map(|(table, _)| table).chain([AUDIO])
 }
 
+/// The table of a topic without stories of calls, and the column of its events' time.
+fn told_once(topic: &str) -> Option<(Table, &'static str)> {
+    match topic {
+        "coaching.feedback" => Some((super::table::FEEDBACK, "given_at")),
+        "crm.notes" => Some((super::table::NOTE_RESULTS, "happened_at")),
+        _ => None,
+    }
+}
+
 /// The columns that name a row.
 fn key_of(table: &str) -> &'static [&'static str] {
     match table {
@@ -481,6 +492,7 @@ fn topic_of(table: &str) -> Option<&'static str> {
         "insights" | "objections" | "conversations" => Some("calls.insights"),
         "tips" | "objection_outcomes" => Some("coaching.tips"),
         "feedback" => Some("coaching.feedback"),
+        "note_results" => Some("crm.notes"),
         _ => None,
     }
 }

@@ -26,7 +26,7 @@ pub struct Summary {
 }
 
 /// Every table with rows of calls.
-pub(super) const TABLES: [&str; 10] = [
+pub(super) const TABLES: [&str; 11] = [
     "calls",
     "call_stories",
     "audio_received",
@@ -37,6 +37,7 @@ pub(super) const TABLES: [&str; 10] = [
     "conversations",
     "tips",
     "feedback",
+    "note_results",
 ];
 
 /// What the database holds of a call.

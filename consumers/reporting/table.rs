@@ -9,7 +9,7 @@ const SIZES: [usize; 4] = [128, 32, 8, 1];
 
 /// A value of a column.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Text(Option<String>),
     Whole(Option<i64>),
     Real(f64),
@@ -18,10 +18,10 @@ pub(super) enum Value {
 }
 
 /// One row, in the order of its table's columns.
-pub(super) type Row = Vec<Value>;
+pub(crate) type Row = Vec<Value>;
 
 /// How rows get into a table.
-pub(super) struct Table {
+pub(crate) struct Table {
     /// Its name.
     pub name: &'static str,
     /// Its columns.
@@ -32,7 +32,7 @@ pub(super) struct Table {
 
 impl Table {
     /// Inserts rows; gives what the statement returns of each, if it does.
-    pub(super) async fn insert(
+    pub(crate) async fn insert(
         &self,
         connection: &mut AnyConnection,
         rows: Vec<Row>,
@@ -262,6 +262,24 @@ pub(super) const FEEDBACK: Table = Table {
     name: "feedback",
     columns: &[
         "event_id", "tip_id", "call_id", "tenant", "given_at", "rep", "action",
+    ],
+    conflict: KEEP,
+};
+
+pub(super) const NOTE_RESULTS: Table = Table {
+    name: "note_results",
+    columns: &[
+        "event_id",
+        "call_id",
+        "tenant",
+        "happened_at",
+        "crm",
+        "result",
+        "crm_id",
+        "attempts",
+        "latency_ms",
+        "reason",
+        "until_at",
     ],
     conflict: KEEP,
 };

@@ -174,7 +174,7 @@ fn tip(call: &str, n: i64) -> Tip {
 }
 
 /// A whole call: what each of the five topics tells of it, each in order.
-fn call(call: &str, at: i64, text: &[u8]) -> [Events; 5] {
+fn call(call: &str, at: i64, text: &[u8]) -> [Events; 6] {
     let duration_ms = CHUNKS * 100;
     let chunk = |n: i64| Chunk {
         offset_ms: n * 100,
@@ -235,6 +235,23 @@ fn call(call: &str, at: i64, text: &[u8]) -> [Events; 5] {
         });
         envelope(AnyEvent::Feedback(Event { head, body }), n as usize)
     };
+    let note = Event {
+        head: Head {
+            event_id: EventId::derive("crm.notes", call, 0),
+            call_id: call.into(),
+            tenant: "acme".into(),
+            time: at + 6000,
+        },
+        body: Body::Item(Note {
+            crm: Crm::Hubspot,
+            result: NoteResult::Written,
+            crm_id: Some("77".into()),
+            attempts: 1,
+            latency_ms: Some(900),
+            reason: None,
+            until: None,
+        }),
+    };
     [
         story(
             call,
@@ -267,6 +284,7 @@ fn call(call: &str, at: i64, text: &[u8]) -> [Events; 5] {
             AnyEvent::Tip,
         ),
         vec![feedback(0, Action::Shown), feedback(1, Action::Used)],
+        vec![envelope(AnyEvent::Note(note), 0)],
     ]
 }
 
@@ -341,7 +359,10 @@ async fn events_in_any_interleaving_and_number_give_the_same_rows() {
                 sink.write(batch).await.unwrap();
             }
             let found = rows(&sink.pool).await;
-            assert_eq!(found.len(), 2 * (1 + 4 + 1 + 10 + 10 + 3 + 2 + 1 + 2 + 2));
+            assert_eq!(
+                found.len(),
+                2 * (1 + 4 + 1 + 10 + 10 + 3 + 2 + 1 + 2 + 2 + 1)
+            );
             assert_eq!(
                 &found,
                 expected.get_or_insert(found.clone()),
@@ -360,7 +381,7 @@ async fn events_in_any_interleaving_and_number_give_the_same_rows() {
 async fn the_ledger_names_what_a_call_lacks() {
     each_kind(async |kind| {
         let sink = reporting(&kind.create().await).await;
-        let write = async |topics: [Events; 5]| {
+        let write = async |topics: [Events; 6]| {
             for events in topics {
                 sink.write(&events).await.unwrap();
             }
@@ -467,7 +488,7 @@ async fn the_summary_of_a_call_counts_what_lies_in_the_database() {
             objections: vec![(ObjectionKind::Price, 2), (ObjectionKind::Stall, 1)],
             tips: 2,
             feedback: vec![(Action::Shown, 1), (Action::Used, 1)],
-            rows: 36,
+            rows: 37,
             status: "complete".into(),
             missing: String::new(),
         };

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::{Config, ConfigError, ConfigErrors, Secret, nested};
-use crate::{Sink, Stage};
+use crate::{OpenSink, Stage};
 
 /// A section that some part of the program reads.
 #[derive(Clone, Copy)]
@@ -58,7 +58,7 @@ impl ConfigSection {
     }
 
     /// The section of sink `S`.
-    pub const fn of_sink<S: Sink>() -> Self {
+    pub const fn of_sink<S: OpenSink>() -> Self {
         Self {
             name: S::NAME,
             check: |config| check::<S::Settings>(config, S::NAME),

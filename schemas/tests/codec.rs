@@ -143,6 +143,26 @@ fn every_event_of_every_topic_survives_the_wire() {
         rep: "rep-1".into(),
         action: Action::Dismissed,
     }));
+    survives(Body::Item(NoteRequest {
+        cause: NoteCause::Outcome,
+        outcome: Some("won".into()),
+    }));
+    survives(Body::Item(ParkedNote {
+        crm: Crm::Salesforce,
+        cause: NoteCause::Redrive,
+        reason: "daily".into(),
+        until: 1_790_000_000_000,
+        times: 3,
+    }));
+    survives(Body::Item(Note {
+        crm: Crm::Hubspot,
+        result: NoteResult::Erased,
+        crm_id: Some("123".into()),
+        attempts: 2,
+        latency_ms: Some(900),
+        reason: None,
+        until: None,
+    }));
 }
 
 #[test]

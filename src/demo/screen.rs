@@ -90,7 +90,11 @@ impl Screen {
                 Body::Ended(_) => self.ended = true,
                 Body::Started(_) => {}
             },
-            AnyEvent::Audio(_) | AnyEvent::Feedback(_) => {}
+            AnyEvent::Audio(_)
+            | AnyEvent::Feedback(_)
+            | AnyEvent::NoteRequest(_)
+            | AnyEvent::ParkedNote(_)
+            | AnyEvent::Note(_) => {}
         }
         Ok(())
     }

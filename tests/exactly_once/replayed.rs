@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use harness::eventually;
 use pipeline::replay::{Kind, Mark, header};
-use pipeline::{Deps, Effects, Envelope, Sink, StageError};
+use pipeline::{Effects, Envelope, Sink, StageError};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use schemas::{AnyEvent, EventId, Topic, Utterance, topics};
@@ -22,11 +22,6 @@ impl Sink for Caller {
     const NAME: &'static str = "caller";
     const EFFECTS: Effects = Effects::Outside;
     const TOPICS: &'static [Topic] = &[topics::CALLS_TRANSCRIPT];
-    type Settings = ();
-
-    async fn open((): (), _: &Deps) -> anyhow::Result<Self> {
-        Ok(Self::default())
-    }
 
     async fn write(&self, batch: &[Envelope<AnyEvent>]) -> Result<(), StageError> {
         let ids = batch.iter().map(|envelope| envelope.event.head().event_id);

@@ -136,11 +136,6 @@ impl Sink for Keeper {
     const NAME: &'static str = "keeper";
     const EFFECTS: Effects = Effects::Rows;
     const TOPICS: &'static [Topic] = &[topics::CALLS_TRANSCRIPT, topics::CALLS_INSIGHTS];
-    type Settings = ();
-
-    async fn open((): (), _: &Deps) -> anyhow::Result<Self> {
-        Ok(Self::default())
-    }
 
     async fn write(&self, batch: &[Envelope<AnyEvent>]) -> Result<(), StageError> {
         for envelope in batch {

@@ -79,7 +79,11 @@ fn seen(event: &AnyEvent) -> Seen {
             content["time"] = 0.into();
             None
         }
-        AnyEvent::Audio(_) | AnyEvent::Transcript(_) => None,
+        AnyEvent::Audio(_)
+        | AnyEvent::Transcript(_)
+        | AnyEvent::NoteRequest(_)
+        | AnyEvent::ParkedNote(_)
+        | AnyEvent::Note(_) => None,
     };
     Seen {
         call: head.call_id.clone(),

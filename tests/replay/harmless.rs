@@ -60,6 +60,15 @@ async fn write(scene: &Scene, topic: &Topic, mark: &Mark) {
             AnyEvent::Insight(event) if schemas::Insight::TOPIC == *topic => {
                 raw(scene, event, mark).await
             }
+            AnyEvent::NoteRequest(event) if schemas::NoteRequest::TOPIC == *topic => {
+                raw(scene, event, mark).await
+            }
+            AnyEvent::ParkedNote(event) if schemas::ParkedNote::TOPIC == *topic => {
+                raw(scene, event, mark).await
+            }
+            AnyEvent::Note(event) if schemas::Note::TOPIC == *topic => {
+                raw(scene, event, mark).await
+            }
             AnyEvent::Tip(event) if schemas::Tip::TOPIC == *topic => raw(scene, event, mark).await,
             AnyEvent::Feedback(event) if schemas::Feedback::TOPIC == *topic => {
                 raw(scene, event, mark).await
@@ -138,8 +147,15 @@ fn worked(metrics: &prometheus::Registry) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_stage_refuses_what_is_replayed_and_not_for_it() {
     harness::models();
+    // Without a tenant that has a CRM, no notes are written and nothing is read.
+    let tenants = tempfile::tempdir().unwrap();
+    std::fs::write(tenants.path().join("acme.yaml"), "hubspot: {}\n").unwrap();
     for entry in registry::STAGES {
-        let scene = Scene::new().await;
+        let mut scene = Scene::new().await;
+        let folder = tenants.path().display().to_string();
+        scene
+            .environment
+            .push(("SALES_COACH__CRM__TENANTS", folder));
         let process = process(&scene).await;
         let marks = refused(entry);
         for topic in entry.reads {
@@ -177,7 +193,9 @@ async fn every_stage_refuses_what_is_replayed_and_not_for_it() {
 #[test]
 fn whoever_serves_screens_or_keeps_rows_says_so() {
     let effects = |name: &str| registry::named(name).map(|entry| entry.effects);
-    assert_eq!(effects("gateway"), Some(Effects::Outside));
+    for name in ["gateway", "crm", "crm-writer", "crm-parking"] {
+        assert_eq!(effects(name), Some(Effects::Outside), "{name}");
+    }
     assert_eq!(effects("reporting"), Some(Effects::Rows));
     for name in ["transcription", "insights", "coaching"] {
         assert_eq!(effects(name), Some(Effects::Topic), "{name}");

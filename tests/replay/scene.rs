@@ -13,9 +13,10 @@ use pipeline::{Decoder, Envelope, Kafka, Producer, Reader, TraceContext};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use schemas::{
-    Action, AnyEvent, Body, Chunk, Codec, Conversation, Encoding, EndReason, Ended, Event, EventId,
-    Feedback, Head, Insight, Item, Language, Objection, ObjectionKind, ObjectionOutcome, Sealed,
-    Sentiment, SentimentLabel, Speaker, Started, Tip, Topic, Utterance,
+    Action, AnyEvent, Body, Chunk, Codec, Conversation, Crm, Encoding, EndReason, Ended, Event,
+    EventId, Feedback, Head, Insight, Item, Language, Note, NoteCause, NoteRequest, NoteResult,
+    Objection, ObjectionKind, ObjectionOutcome, ParkedNote, Sealed, Sentiment, SentimentLabel,
+    Speaker, Started, Tip, Topic, Utterance,
 };
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool, Row};
@@ -140,6 +141,9 @@ impl Scene {
             AnyEvent::Insight(event) => self.producer.send(event, &trace).await,
             AnyEvent::Tip(event) => self.producer.send(event, &trace).await,
             AnyEvent::Feedback(event) => self.producer.send(event, &trace).await,
+            AnyEvent::NoteRequest(event) => self.producer.send(event, &trace).await,
+            AnyEvent::ParkedNote(event) => self.producer.send(event, &trace).await,
+            AnyEvent::Note(event) => self.producer.send(event, &trace).await,
         };
         sent.unwrap();
     }
@@ -226,7 +230,7 @@ pub async fn rows(pool: &PgPool) -> BTreeSet<String> {
     rows
 }
 
-pub const TABLES: [&str; 10] = [
+pub const TABLES: [&str; 11] = [
     "calls",
     "call_stories",
     "audio_received",
@@ -237,6 +241,7 @@ pub const TABLES: [&str; 10] = [
     "conversations",
     "tips",
     "feedback",
+    "note_results",
 ];
 
 // === Calls ===
@@ -364,6 +369,44 @@ pub fn feedback(tenant: &str, call: &str, action: Action, index: u32) -> Event<F
     }
 }
 
+/// A call's note: asked for, parked and written.
+fn note(tenant: &str, call: &str) -> [AnyEvent; 3] {
+    let request = NoteRequest {
+        cause: NoteCause::Ended,
+        outcome: None,
+    };
+    let parked = ParkedNote {
+        crm: Crm::Hubspot,
+        cause: NoteCause::Ended,
+        reason: "down".into(),
+        until: 0,
+        times: 1,
+    };
+    let written = Note {
+        crm: Crm::Hubspot,
+        result: NoteResult::Written,
+        crm_id: Some("1".into()),
+        attempts: 1,
+        latency_ms: Some(100),
+        reason: None,
+        until: None,
+    };
+    [
+        AnyEvent::NoteRequest(Event {
+            head: head("crm.requests", tenant, call, 0),
+            body: Body::Item(request),
+        }),
+        AnyEvent::ParkedNote(Event {
+            head: head("crm.parked", tenant, call, 0),
+            body: Body::Item(parked),
+        }),
+        AnyEvent::Note(Event {
+            head: head("crm.notes", tenant, call, 0),
+            body: Body::Item(written),
+        }),
+    ]
+}
+
 /// A whole call: what every topic tells of it.
 pub fn call(tenant: &str, call: &str) -> Vec<AnyEvent> {
     let chunk = |n: i64| Chunk {
@@ -400,5 +443,6 @@ pub fn call(tenant: &str, call: &str) -> Vec<AnyEvent> {
         let index = u32::try_from(index).unwrap();
         events.push(AnyEvent::Feedback(feedback(tenant, call, action, index)));
     }
+    events.extend(note(tenant, call));
     events
 }
