@@ -140,7 +140,10 @@ fn the_example_file_changes_nothing_as_it_is() {
 #[test]
 fn the_example_file_names_every_key_with_its_default_or_an_example() {
     let text = example(true);
-    load(&text).check(&sections()).unwrap();
+    // The example's folder of the CRMs is read by the check, and is on no machine that only tests.
+    let folder = tempfile::tempdir().unwrap();
+    let here = text.replace("/etc/sales-coach/crm", folder.path().to_str().unwrap());
+    load(&here).check(&sections()).unwrap();
     let code = every_key();
     let mut written = BTreeMap::new();
     let known: Vec<_> = code.keys().collect();
