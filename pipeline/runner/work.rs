@@ -127,7 +127,9 @@ impl<S: Stage> Shared<S> {
         if !rebuilding {
             self.measures.record_age.observe(age(raw.timestamp));
         }
-        let outcome = self.attempt(&mut memory.call, event, raw, rebuilding).await;
+        let outcome = self
+            .attempt(&mut memory.call, event, (raw, mark), rebuilding)
+            .await;
         match turn {
             Turn::Opens => memory.open = true,
             Turn::Ends => memory.open = false,
@@ -154,7 +156,7 @@ impl<S: Stage> Shared<S> {
         &self,
         call: &mut S::Call,
         event: Event<S::In>,
-        raw: RawRecord,
+        (raw, mark): (RawRecord, Option<Mark>),
         rebuilding: bool,
     ) -> Outcome {
         let span = tracing::debug_span!(
@@ -176,7 +178,7 @@ impl<S: Stage> Shared<S> {
             let mut out = Outbox::new(S::NAME, input.event.head.clone());
             let process = self.stage.process(call, &input, &mut out);
             let error = match process.instrument(span.clone()).await {
-                Ok(()) => return self.emitted(out, &input, Mark::of(&raw.headers).as_ref()),
+                Ok(()) => return self.emitted(out, &input, mark.as_ref()),
                 Err(error) => error,
             };
             match error {

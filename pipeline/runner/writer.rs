@@ -99,11 +99,7 @@ impl Writer {
             Delivery::ExactlyOnce => self.transact(&producer, records, offsets, group),
             Delivery::AtLeastOnce => self.produce(&producer, records, offsets, group),
         };
-        match written {
-            Ok(()) => self.producer = Some(producer),
-            Err(_) => throw_away(producer),
-        }
-        written
+        self.keep(producer, written)
     }
 
     fn produce(
@@ -124,12 +120,28 @@ impl Writer {
         let Some(producer) = self.producer.take() else {
             return Err(KafkaError::Canceled);
         };
+        let written = self.alone(&producer, records);
+        self.keep(producer, written)
+    }
+
+    fn alone(&self, producer: &BaseProducer<Deliveries>, records: &[OutRecord]) -> KafkaResult<()> {
         producer.begin_transaction()?;
-        self.send(&producer, records)?;
-        self.delivered(&producer)?;
-        producer.commit_transaction(self.timeout())?;
-        self.producer = Some(producer);
-        Ok(())
+        self.send(producer, records)?;
+        self.delivered(producer)?;
+        producer.commit_transaction(self.timeout())
+    }
+
+    /// Keeps the producer for the next transaction, or throws it away when this one failed.
+    fn keep(
+        &mut self,
+        producer: Arc<BaseProducer<Deliveries>>,
+        written: KafkaResult<()>,
+    ) -> KafkaResult<()> {
+        match written {
+            Ok(()) => self.producer = Some(producer),
+            Err(_) => throw_away(producer),
+        }
+        written
     }
 
     fn transact(

@@ -13,7 +13,9 @@ const MOVE: Duration = Duration::from_millis(200);
 const LINE: Duration = Duration::from_secs(10);
 
 /// Shows progress until it is dropped.
-pub struct Bar(#[allow(dead_code)] DropGuard);
+pub struct Bar {
+    _shown: DropGuard,
+}
 
 /// Shows progress under this name.
 pub fn show(progress: &Arc<Progress>, what: &'static str) -> Bar {
@@ -27,7 +29,7 @@ pub fn show(progress: &Arc<Progress>, what: &'static str) -> Bar {
             lines(&progress, what, &gone).await;
         }
     });
-    Bar(guard)
+    Bar { _shown: guard }
 }
 
 async fn bar(progress: &Progress, what: &'static str, gone: &CancellationToken) {

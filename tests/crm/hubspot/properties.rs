@@ -37,7 +37,10 @@ pub(super) async fn read(
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Wanted {
     name: String,
-    #[allow(dead_code)]
+    #[expect(
+        dead_code,
+        reason = "HubSpot wants or takes it, and no test asks for it"
+    )]
     label: String,
     #[serde(rename = "type")]
     kind: String,
@@ -48,7 +51,10 @@ struct Wanted {
     #[serde(default)]
     options: Vec<Choice>,
     #[serde(default)]
-    #[allow(dead_code)]
+    #[expect(
+        dead_code,
+        reason = "HubSpot wants or takes it, and no test asks for it"
+    )]
     description: Option<String>,
 }
 
