@@ -37,7 +37,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--coach", required=True, help="the coach binary")
     parser.add_argument("--test", type=int, default=100, help="held-out sentences a language (default: %(default)s)")
-    parser.add_argument("--train", type=int, default=70, help="other sentences a language (default: %(default)s)")
+    parser.add_argument("--train", type=int, default=260, help="other sentences a language (default: %(default)s)")
     parser.add_argument("languages", nargs="*", help="en es fr zh (default: all, each in a process of its own)")
     options = parser.parse_args()
     import make
